@@ -1,0 +1,72 @@
+#include "bind_network.hpp"
+
+#include <cmath>
+#include <stdexcept>
+#include <string>
+
+namespace {
+
+std::string shape_text(const Array<float>& array) {
+    std::string text = "(";
+    for (py::ssize_t i = 0; i < array.ndim(); ++i) text += (i ? ", " : "") + std::to_string(array.shape(i));
+    return text + ")";
+}
+
+void require_shape(const Array<float>& array, const char* name, const std::vector<py::ssize_t>& wanted) {
+    bool same = array.ndim() == static_cast<py::ssize_t>(wanted.size());
+    for (size_t i = 0; same && i < wanted.size(); ++i) same = array.shape(i) == wanted[i];
+    if (same) return;
+    std::string text;
+    for (auto size : wanted) text += (text.empty() ? "" : ", ") + std::to_string(size);
+    throw std::invalid_argument(std::string(name) + " must have shape (" + text + "), got " + shape_text(array));
+}
+
+}  // namespace
+
+PyNetwork::PyNetwork(const Array<float>& W_hh, const Array<float>& W_hi, const Array<float>& W_oh, int seq_len,
+                     const std::optional<Array<float>>& b_h, const std::optional<Array<float>>& b_o) {
+    if (W_hi.ndim() != 1 || W_hi.shape(0) < 1)
+        throw std::invalid_argument("W_hi must have shape (hidden_size,), got " + shape_text(W_hi));
+    const py::ssize_t d = W_hi.shape(0);
+    require_shape(W_hh, "W_hh", {d, d});
+    if (W_oh.ndim() != 2 || W_oh.shape(0) < 1 || W_oh.shape(1) != d)
+        throw std::invalid_argument("W_oh must have shape (outputs, " + std::to_string(d) + "), got " +
+                                    shape_text(W_oh));
+    const py::ssize_t outputs = W_oh.shape(0);
+    if (b_h) require_shape(*b_h, "b_h", {d});
+    if (b_o) require_shape(*b_o, "b_o", {outputs});
+    if (seq_len < 1) throw std::invalid_argument("seq_len must be at least 1, got " + std::to_string(seq_len));
+
+    auto append = [this](const Array<float>& array) {
+        weights_.insert(weights_.end(), array.data(), array.data() + array.size());
+    };
+    append(W_hh);
+    append(W_hi);
+    append(W_oh);
+    if (b_h) append(*b_h);
+    if (b_o) append(*b_o);
+    for (float w : weights_)
+        if (!std::isfinite(w)) throw std::invalid_argument("weights must be finite, got " + std::to_string(w));
+
+    const float* p = weights_.data();
+    view_.hidden_size = static_cast<int>(d);
+    view_.seq_len = seq_len;
+    view_.output_size = static_cast<int>(outputs);
+    view_.W_hh = p;
+    view_.W_hi = p += d * d;
+    view_.W_oh = p += d;
+    p += outputs * d;
+    view_.b_h = b_h ? p : nullptr;
+    if (b_h) p += d;
+    view_.b_o = b_o ? p : nullptr;
+}
+
+void bind_network(py::module_& m) {
+    py::class_<PyNetwork, std::shared_ptr<PyNetwork>>(m, "Network",
+                                                      "Weights of a recurrent network, float32, immutable.")
+        .def(py::init<const Array<float>&, const Array<float>&, const Array<float>&, int,
+                      const std::optional<Array<float>>&, const std::optional<Array<float>>&>(),
+             "W_hh"_a, "W_hi"_a, "W_oh"_a, "seq_len"_a, "b_h"_a = py::none(), "b_o"_a = py::none())
+        .def_property_readonly("forward_multiply_adds",
+                               [](const PyNetwork& network) { return forward_multiply_adds(network.view()); });
+}

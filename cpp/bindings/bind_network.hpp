@@ -1,0 +1,21 @@
+// The Python-side owner of a network's weights, shared by every binding that takes a network.
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "common.hpp"
+#include "outsample/network.hpp"
+
+// Immutable after construction, so it can be shared between threads without a lock.
+class PyNetwork {
+  public:
+    PyNetwork(const Array<float>& W_hh, const Array<float>& W_hi, const Array<float>& W_oh, int seq_len,
+              const std::optional<Array<float>>& b_h, const std::optional<Array<float>>& b_o);
+
+    const outsample::Network& view() const { return view_; }
+
+  private:
+    std::vector<float> weights_;
+    outsample::Network view_;
+};

@@ -1,0 +1,55 @@
+// Vector types of the instruction set this file is compiled for: `lanes` floats (samples) side by side.
+//
+// Included by kernel files only. Everything is in the namespace of the instruction set, and kernels must not
+// instantiate inline functions or templates of the standard library: the linker would merge them across instruction
+// sets and might keep a copy that this machine cannot run.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace outsample::OUTSAMPLE_ISA {
+
+#if defined(__AVX512F__)
+constexpr int lanes = 16;
+#elif defined(__AVX2__)
+constexpr int lanes = 8;
+#else
+constexpr int lanes = 4;
+#endif
+
+typedef float vfloat __attribute__((vector_size(lanes * 4)));
+typedef std::int32_t vint __attribute__((vector_size(lanes * 4)));
+typedef std::uint32_t vuint __attribute__((vector_size(lanes * 4)));
+typedef double vdouble __attribute__((vector_size(lanes * 4)));      // lanes / 2 doubles
+typedef std::int64_t vlong __attribute__((vector_size(lanes * 4)));  // mask type of vdouble
+typedef std::uint64_t vulong __attribute__((vector_size(lanes * 4)));
+constexpr int double_lanes = lanes / 2;
+
+// always_inline, so that no out-of-line copy of a vector function ever exists.
+#define OUTSAMPLE_INLINE static inline __attribute__((always_inline))
+
+OUTSAMPLE_INLINE vfloat broadcast(float value) { return value - vfloat{}; }
+OUTSAMPLE_INLINE vdouble broadcast(double value) { return value - vdouble{}; }
+
+template <class V, class T>
+OUTSAMPLE_INLINE V load(const T* p) {
+    V v;
+    std::memcpy(&v, p, sizeof v);
+    return v;
+}
+template <class V, class T>
+OUTSAMPLE_INLINE void store(T* p, V v) {
+    std::memcpy(p, &v, sizeof v);
+}
+
+OUTSAMPLE_INLINE vfloat max(vfloat a, vfloat b) { return a > b ? a : b; }
+OUTSAMPLE_INLINE vfloat min(vfloat a, vfloat b) { return a < b ? a : b; }
+OUTSAMPLE_INLINE vfloat relu(vfloat a) { return max(a, vfloat{}); }
+
+}  // namespace outsample::OUTSAMPLE_ISA

@@ -1,0 +1,15 @@
+"""All methods. A new one is a new file here and one line in `ESTIMATORS`.
+
+The comparison, the command line, the documentation's table and the tests that hold for every estimator read
+`ESTIMATORS`.
+"""
+
+from __future__ import annotations
+
+from outsample.estimators.base import ConfidenceInterval, Cost, Estimate, Estimator
+from outsample.estimators.constant import Constant
+
+#: Every method by its name, in the order of tables.
+ESTIMATORS: dict[str, type[Estimator]] = {cls.method: cls for cls in (Constant,)}
+
+__all__ = ["ESTIMATORS", "ConfidenceInterval", "Constant", "Cost", "Estimate", "Estimator"]

@@ -1,0 +1,256 @@
+"""What an estimator is: weights and a budget go in, a number with its error and its cost comes out."""
+
+from __future__ import annotations
+
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import NormalDist
+from typing import Any, ClassVar, Literal, NamedTuple
+
+from outsample import _core
+from outsample.models import RNN
+from outsample.seeding import RNGLike, seed_sequence
+from outsample.tasks import Task
+
+League = Literal["sampling", "deterministic", "with advice"]
+
+
+class ConfidenceInterval(NamedTuple):
+    """Lower and upper end."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What an estimate cost.
+
+    Attributes
+    ----------
+    seconds : float
+        Wall time from weights in memory to the number; filled in by `Estimator.estimate`.
+    multiply_adds : float
+        Multiply-adds, all included.
+    evaluations : float
+        Points or samples evaluated.
+    setup_seconds : float
+        Wall time of what does not depend on the weights (tables, advice), not part of ``seconds``.
+    """
+
+    seconds: float = math.nan
+    multiply_adds: float = 0.0
+    evaluations: float = 0.0
+    setup_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """An estimated accuracy (or mean squared error), with its error and its cost.
+
+    Attributes
+    ----------
+    value : float
+        The estimate.
+    standard_error : float or None
+        One standard error; None if the method has no error model. 0 only for a method that is exact.
+    cost : Cost
+        What it took.
+    method : str
+        Name of the method; filled in by `Estimator.estimate`.
+    settings : mapping
+        Settings that the value depends on.
+    threads : int
+        Threads used.
+    isa : str
+        Instruction set used.
+    interval : callable or None
+        Maps a confidence level to an interval, for methods that have a better one than value ± z standard errors
+        (a Wilson interval, Student's t).
+    """
+
+    value: float
+    standard_error: float | None = None
+    cost: Cost = field(default_factory=Cost)
+    method: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    threads: int = 1
+    isa: str = ""
+    interval: Any = field(default=None, repr=False, compare=False)
+
+    def confidence_interval(self, level: float = 0.95) -> ConfidenceInterval:
+        """Two-sided confidence interval.
+
+        Parameters
+        ----------
+        level : float, default 0.95
+            Between 0 and 1, both excluded.
+
+        Raises
+        ------
+        ValueError
+            If ``level`` is out of range, or the method has no error model.
+        """
+        if not 0.0 < level < 1.0:
+            raise ValueError(f"level must be between 0 and 1, got {level}")
+        if self.interval is not None:
+            return ConfidenceInterval(*self.interval(level))
+        if self.standard_error is None:
+            raise ValueError(f"method {self.method or 'unknown'} states no standard error, so it has no interval")
+        half = NormalDist().inv_cdf(0.5 + level / 2) * self.standard_error
+        return ConfidenceInterval(self.value - half, self.value + half)
+
+    def __str__(self) -> str:
+        error = "(no standard error)" if self.standard_error is None else f"± {self.standard_error:.2g}"
+        digits = 6 if not self.standard_error else max(1, 1 - math.floor(math.log10(self.standard_error)))
+        parts = [
+            f"value {self.value:.{digits}f} {error}",
+            f"{self.cost.evaluations:.0f} evaluations",
+            f"{self.cost.multiply_adds / 1e6:.4g} M multiply-adds",
+            f"{self.cost.seconds * 1e3:.3g} ms on {self.threads} thread{'s' if self.threads != 1 else ''}",
+            self.isa,
+        ]
+        return ", ".join(parts)
+
+
+class Estimator(ABC):
+    """Base class of all methods.
+
+    Subclassing
+    -----------
+    A new method is one class with one method:
+
+    >>> class Mine(osp.Estimator):
+    ...     '''Shown in tables as "mine".'''
+    ...     def _estimate(self, model, task, budget, rng, threads):
+    ...         return osp.Estimate(value=0.95)
+
+    `_estimate` gets checked arguments: ``rng`` is a SeedSequence, ``budget`` an int. It returns an `Estimate`; the
+    base class fills in the wall time, the method's name, the number of threads and the instruction set. Class
+    attributes say the rest: ``method`` (name in tables; by default the class name in lower case with hyphens),
+    ``league``, ``supports`` (names of the tasks), ``needs_no_biases``. Override `minimum_budget` if one forward pass
+    is not enough, and `prepare` to make tables that do not depend on the weights, so that their cost is reported as
+    set-up. Constructors take keyword arguments and only store them.
+    """
+
+    method: ClassVar[str] = ""
+    league: ClassVar[League] = "deterministic"
+    supports: ClassVar[frozenset[str]] = frozenset({"2nd_argmax", "argmax", "argmedian", "median"})
+    #: True for methods that rely on logits(c x) = c logits(x).
+    needs_no_biases: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "method" not in cls.__dict__:
+            name = cls.__name__
+            cls.method = "".join(f"-{c.lower()}" if c.isupper() and i else c.lower() for i, c in enumerate(name))
+
+    @property
+    def label(self) -> str:
+        """Name in tables and plots; methods with settings that matter add them."""
+        return self.method
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Constructor arguments, as stored."""
+        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.settings.items())})"
+
+    def minimum_budget(self, model: RNN) -> int:
+        """Smallest budget, in forward equivalents, that the method can work with."""
+        return 1
+
+    def check(self, model: RNN) -> None:
+        """Raise ValueError if the method cannot work with this network (task, biases, size)."""
+        if not isinstance(model, RNN):
+            raise TypeError(f"model must be an outsample.RNN, got {type(model).__name__}")
+        if model.task.name not in self.supports:
+            raise ValueError(
+                f"method {self.method} supports the tasks {', '.join(sorted(self.supports))}, got {model.task.name}"
+            )
+        if self.needs_no_biases and model.has_biases:
+            raise ValueError(f"method {self.method} needs a network without biases, got one with biases")
+
+    def prepare(self, model: RNN, budget: int) -> None:  # noqa: B027 - optional to override
+        """Make whatever does not depend on the weights (only on their shape), so that `estimate` need not."""
+
+    def estimate(self, model: RNN, budget: int, *, rng: RNGLike = None, threads: int = 1) -> Estimate:
+        """Estimate the accuracy of a network (its mean squared error for the median task).
+
+        Parameters
+        ----------
+        model : RNN
+            The network.
+        budget : int
+            How many forward passes of this network the method may spend, everything included.
+        rng : None, int, SeedSequence or Generator, optional
+            Source of randomness; the same one gives the same result for any number of threads. Deterministic methods
+            ignore it.
+        threads : int, default 1
+            Number of threads.
+
+        Returns
+        -------
+        Estimate
+
+        Raises
+        ------
+        TypeError
+            If an argument is of the wrong kind.
+        ValueError
+            If the budget is below the method's minimum, or the method cannot work with this network.
+        """
+        self.check(model)
+        budget = _integer(budget, "budget", 1)
+        threads = _integer(threads, "threads", 1)
+        minimum = self.minimum_budget(model)
+        if budget < minimum:
+            raise ValueError(f"budget must be at least {minimum} for method {self.method}, got {budget}")
+        seed = seed_sequence(rng)
+        before = time.perf_counter()
+        self.prepare(model, budget)
+        start = time.perf_counter()
+        result = self._estimate(model, model.task, budget, seed, threads)
+        seconds = time.perf_counter() - start
+        return self._completed(result, seconds, start - before, threads)
+
+    def estimate_many(
+        self, models: Sequence[RNN], budget: int, *, rng: RNGLike = None, threads: int = 1
+    ) -> list[Estimate]:
+        """Estimate many networks; model i gets the i-th child of ``rng``.
+
+        Methods that can do a batch faster than one network after another override `_estimate_many`.
+        """
+        seeds = seed_sequence(rng).spawn(len(models))
+        return [self.estimate(m, budget, rng=s, threads=threads) for m, s in zip(models, seeds, strict=True)]
+
+    def _completed(self, result: Estimate, seconds: float, setup_seconds: float, threads: int) -> Estimate:
+        return replace(
+            result,
+            method=result.method or self.method,
+            settings={**self.settings, **result.settings},
+            threads=threads,
+            isa=_core.active_isa(),
+            cost=replace(result.cost, seconds=seconds, setup_seconds=result.cost.setup_seconds + setup_seconds),
+        )
+
+    @abstractmethod
+    def _estimate(self, model: RNN, task: Task, budget: int, rng: Any, threads: int) -> Estimate:
+        """The method itself; see the class docstring."""
+
+
+def _integer(value: Any, name: str, minimum: int) -> int:
+    try:
+        result = value.__index__()
+    except AttributeError:
+        raise TypeError(f"{name} must be an integer, got {value!r}") from None
+    if isinstance(value, bool):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    if result < minimum:
+        raise ValueError(f"{name} must be at least {minimum}, got {result}")
+    return int(result)

@@ -1,0 +1,39 @@
+"""The constant: what can be said without looking at the weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from outsample.estimators.base import Cost, Estimate, Estimator
+from outsample.models import RNN
+from outsample.tasks import Task
+
+
+class Constant(Estimator):
+    """The same number for every network, at no cost.
+
+    With the mean accuracy of the ensemble (`value`, found on other noisy copies) it is the floor that a method has to
+    be above to have learned anything; without it, it is chance, 1/n.
+
+    Parameters
+    ----------
+    value : float, optional
+        The number. Default: chance, 1/n.
+    standard_error : float, optional
+        Standard deviation of the accuracy over the ensemble, if known.
+    """
+
+    league = "with advice"
+    supports = frozenset({"2nd_argmax", "argmax", "argmedian"})
+
+    def __init__(self, *, value: float | None = None, standard_error: float | None = None) -> None:
+        self.value = value
+        self.standard_error = standard_error
+
+    @property
+    def label(self) -> str:
+        return "chance" if self.value is None else "constant"
+
+    def _estimate(self, model: RNN, task: Task, budget: int, rng: Any, threads: int) -> Estimate:
+        value = 1.0 / model.seq_len if self.value is None else self.value
+        return Estimate(value=value, standard_error=self.standard_error, cost=Cost())

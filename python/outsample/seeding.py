@@ -1,0 +1,46 @@
+"""The one place where seeds become random streams.
+
+Everything random in outsample is drawn from Philox 4x32-10 (counter-based, in the core) under a key that is made here,
+so a result is a function of the seed alone: not of the number of threads, nor of how the work was cut.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+
+#: What every ``rng`` argument accepts.
+RNGLike: TypeAlias = "int | np.integer | np.random.SeedSequence | np.random.Generator | None"
+
+
+def seed_sequence(rng: RNGLike) -> np.random.SeedSequence:
+    """Turn an ``rng`` argument into a SeedSequence.
+
+    A Generator is spawned, not consumed: its own stream goes on as if it had not been passed, and passing it twice
+    gives two independent streams.
+
+    Raises
+    ------
+    TypeError
+        If ``rng`` is of another kind.
+    ValueError
+        If ``rng`` is a negative integer.
+    """
+    if isinstance(rng, np.random.SeedSequence):
+        return rng
+    if isinstance(rng, np.random.Generator):
+        child: np.random.SeedSequence = rng.bit_generator.spawn(1)[0].seed_seq  # type: ignore[assignment]
+        return child
+    if rng is None:
+        return np.random.SeedSequence()
+    if isinstance(rng, int | np.integer) and not isinstance(rng, bool):
+        if rng < 0:
+            raise ValueError(f"rng must be a non-negative integer, got {rng}")
+        return np.random.SeedSequence(int(rng))
+    raise TypeError(f"rng must be None, an int, a SeedSequence or a Generator, got {type(rng).__name__}")
+
+
+def philox_key(rng: RNGLike) -> int:
+    """A 64-bit Philox key drawn from an ``rng`` argument."""
+    return int(seed_sequence(rng).generate_state(1, np.uint64)[0])
