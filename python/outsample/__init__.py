@@ -4,12 +4,14 @@ from outsample import _core
 from outsample._build import build_info, use_isa
 from outsample.estimators import ESTIMATORS, ConfidenceInterval, Constant, Cost, Estimate, Estimator
 from outsample.models import RNN
+from outsample.noise import PROTOCOLS, NoiseEnsemble, Protocol, get_protocol, require_fitting
 from outsample.tasks import TASKS, Task, get_task
 
 __version__ = _core.__version__
 
 __all__ = [
     "ESTIMATORS",
+    "PROTOCOLS",
     "RNN",
     "TASKS",
     "ConfidenceInterval",
@@ -17,8 +19,12 @@ __all__ = [
     "Cost",
     "Estimate",
     "Estimator",
+    "NoiseEnsemble",
+    "Protocol",
     "Task",
     "build_info",
+    "get_protocol",
     "get_task",
+    "require_fitting",
     "use_isa",
 ]

@@ -153,6 +153,9 @@ class RNN:
             return result
         return (result[0][0], result[1][0]) if hidden_states else result[0]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return RNN, (self.W_hh, self.W_hi, self.W_oh, self.task.name, self.b_h, self.b_o, self.seq_len, self.name)
+
     def __repr__(self) -> str:
         name = f"{self.name!r}, " if self.name else ""
         return (

@@ -44,3 +44,31 @@ def seed_sequence(rng: RNGLike) -> np.random.SeedSequence:
 def philox_key(rng: RNGLike) -> int:
     """A 64-bit Philox key drawn from an ``rng`` argument."""
     return int(seed_sequence(rng).generate_state(1, np.uint64)[0])
+
+
+#: First word of the spawn key of every stream that the package draws for itself. The words are far above any number of
+#: children that `SeedSequence.spawn` hands out, so no domain's stream is ever a stream of another, nor of a user's.
+_DOMAINS = {
+    "evaluation": 0x6576616C,
+    "fitting": 0x66697474,
+    "truth": 0x74727574,
+    "estimation": 0x65737469,
+    "bootstrap": 0x626F6F74,
+}
+
+
+def domain_seed(domain: str, seed: int, *path: int) -> np.random.SeedSequence:
+    """The seed of one stream of one domain: a pure function of its arguments, disjoint from every other domain.
+
+    Parameters
+    ----------
+    domain : str
+        ``"evaluation"`` (noise of models that methods are scored on), ``"fitting"`` (noise and labels of models that
+        anything is fitted on), ``"truth"``, ``"estimation"`` (random numbers of the methods under comparison),
+        ``"bootstrap"``.
+    seed : int
+        Non-negative.
+    path : int
+        Further non-negative integers, such as the index of a model.
+    """
+    return np.random.SeedSequence(seed, spawn_key=(_DOMAINS[domain], *path))
