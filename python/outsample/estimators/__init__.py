@@ -6,10 +6,10 @@ The comparison, the command line, the documentation's table and the tests that h
 
 from __future__ import annotations
 
-from outsample.estimators.base import ConfidenceInterval, Cost, Estimate, Estimator
+from outsample.estimators.base import AdviceCost, ConfidenceInterval, Cost, Estimate, Estimator
 from outsample.estimators.constant import Constant
 
 #: Every method by its name, in the order of tables.
 ESTIMATORS: dict[str, type[Estimator]] = {cls.method: cls for cls in (Constant,)}
 
-__all__ = ["ESTIMATORS", "ConfidenceInterval", "Constant", "Cost", "Estimate", "Estimator"]
+__all__ = ["ESTIMATORS", "AdviceCost", "ConfidenceInterval", "Constant", "Cost", "Estimate", "Estimator"]

@@ -25,6 +25,21 @@ class ConfidenceInterval(NamedTuple):
     high: float
 
 
+class AdviceCost(NamedTuple):
+    """What it took, offline and once, to prepare a method's advice.
+
+    Attributes
+    ----------
+    evaluations : float
+        Forward passes spent, labels included.
+    seconds : float
+        Wall time.
+    """
+
+    evaluations: float
+    seconds: float
+
+
 @dataclass(frozen=True)
 class Cost:
     """What an estimate cost.
@@ -152,6 +167,11 @@ class Estimator(ABC):
     def label(self) -> str:
         """Name in tables and plots; methods with settings that matter add them."""
         return self.method
+
+    @property
+    def advice_cost(self) -> AdviceCost | None:
+        """What preparing the advice took, printed beside every result; None for methods without advice."""
+        return None
 
     @property
     def settings(self) -> dict[str, Any]:
