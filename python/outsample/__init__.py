@@ -2,7 +2,7 @@
 
 from outsample import _core
 from outsample._build import build_info, use_isa
-from outsample.estimators import ESTIMATORS, ConfidenceInterval, Constant, Cost, Estimate, Estimator
+from outsample.estimators import ESTIMATORS, ConfidenceInterval, Constant, Cost, Estimate, Estimator, MonteCarlo
 from outsample.models import RNN
 from outsample.noise import PROTOCOLS, NoiseEnsemble, Protocol, get_protocol, require_fitting
 from outsample.tasks import TASKS, Task, get_task
@@ -19,6 +19,7 @@ __all__ = [
     "Cost",
     "Estimate",
     "Estimator",
+    "MonteCarlo",
     "NoiseEnsemble",
     "Protocol",
     "Task",
