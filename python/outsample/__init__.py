@@ -3,6 +3,7 @@
 from outsample import _core
 from outsample._build import build_info, use_isa
 from outsample.estimators import ESTIMATORS, ConfidenceInterval, Constant, Cost, Estimate, Estimator, MonteCarlo
+from outsample.loading import load, state_dict_from
 from outsample.models import RNN
 from outsample.noise import PROTOCOLS, NoiseEnsemble, Protocol, get_protocol, require_fitting
 from outsample.tasks import TASKS, Task, get_task
@@ -26,6 +27,8 @@ __all__ = [
     "build_info",
     "get_protocol",
     "get_task",
+    "load",
     "require_fitting",
+    "state_dict_from",
     "use_isa",
 ]

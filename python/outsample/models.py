@@ -20,11 +20,12 @@ def _as_float32(value: ArrayLike, name: str) -> NDArray[np.float32]:
     array = np.asarray(value)
     if array.dtype.kind != "f":
         raise TypeError(f"{name} must be an array of real floating-point numbers, got dtype {array.dtype}")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name} must be finite, got {array[~np.isfinite(array)].flat[0]}")
-    array = np.array(array, dtype=np.float32, order="C")  # a copy, so that the caller's array can go on changing
-    array.flags.writeable = False
-    return array
+    with np.errstate(over="ignore"):  # too large for float32 becomes infinite, and is refused as such
+        result = np.array(array, dtype=np.float32, order="C")  # a copy, so that the caller's array can go on changing
+    if not np.isfinite(result).all():
+        raise ValueError(f"{name} must be finite in float32, got {array[~np.isfinite(result)].flat[0]}")
+    result.flags.writeable = False
+    return result
 
 
 @dataclass(frozen=True, eq=False, repr=False)
