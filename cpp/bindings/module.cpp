@@ -1,6 +1,7 @@
 #include "common.hpp"
 
 void bind_build(py::module_& m);
+void bind_exact(py::module_& m);
 void bind_forward(py::module_& m);
 void bind_network(py::module_& m);
 void bind_sampling(py::module_& m);
@@ -8,6 +9,7 @@ void bind_sampling(py::module_& m);
 PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     m.doc() = "C++ core of outsample. Private: the public interface is the outsample package.";
     bind_build(m);
+    bind_exact(m);
     bind_forward(m);
     bind_network(m);
     bind_sampling(m);
