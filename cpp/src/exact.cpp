@@ -124,17 +124,34 @@ double integral_of_square(Cell<N> v, int count, const Vec<N>& q, double cell_mea
     }
 }
 
-// A linear function of the input with what rounding can have done to it.
+// a + b exactly, as the rounded sum and its error (Knuth).
+double sum_error(double a, double b, double sum) {
+    const double t = sum - a;
+    return (a - (sum - t)) + (b - t);
+}
+
+// a * b exactly, as the rounded product and its error (Dekker; no fused multiply-add, which not every build has).
+double product_error(double a, double b, double product) {
+    constexpr double splitter = 134217729.0;  // 2^27 + 1
+    const double ta = splitter * a, tb = splitter * b;
+    const double a1 = ta - (ta - a), b1 = tb - (tb - b);
+    const double a2 = a - a1, b2 = b - b1;
+    return a2 * b2 - (((product - a1 * b1) - a2 * b1) - a1 * b2);
+}
+
+// A linear function of the input, with a running bound on what rounding has done to it.
 template <int N>
 struct Linear {
     Vec<N> row{};
-    // Bounds |row v| and all that cancelled on the way to it, for |v| <= 1. Zero only if no term has contributed, and
-    // then the row is exactly zero.
-    double magnitude = 0.0;
+    double error = 0.0;  // sum over coefficients; 0 if they are exact
 
     void add(double weight, const Linear& other) {
-        for (int i = 0; i < N; ++i) row[i] += weight * other.row[i];
-        magnitude += std::abs(weight) * other.magnitude;
+        error += std::abs(weight) * other.error;
+        for (int i = 0; i < N; ++i) {
+            const double product = weight * other.row[i], sum = row[i] + product;
+            error += std::abs(product_error(weight, other.row[i], product)) + std::abs(sum_error(row[i], product, sum));
+            row[i] = sum;
+        }
     }
 };
 
@@ -213,16 +230,18 @@ class Integrator {
         }
     }
 
-    // How far from the truth the computed value of a function can be, at a vertex, after `steps` steps of the network:
-    // each is a sum of d + 1 products, and vertices carry their own rounding.
-    double tolerance(const Linear<N>& f, int steps) const {
-        return 2.0 * unit_roundoff * (steps * (network_.hidden_size + 2) + 2 * N + 6) * f.magnitude;
+    // How far from the truth the computed value of a function can be at a vertex, which carries its own rounding. The
+    // factor covers what the first-order bound leaves out.
+    static double tolerance(const Linear<N>& f) {
+        double size = 0.0;
+        for (double x : f.row) size += std::abs(x);
+        return 2.0 * f.error + (2 * N + 8) * unit_roundoff * size;
     }
 
     // Signs of a function on a cell. Values within the tolerance count as zero and are stored as such; the measure of
     // the strip in which rounding can hide the sign is added to the uncertain part.
-    Signs signs(const Linear<N>& f, int steps, int first, int count) {
-        const double limit = tolerance(f, steps);
+    Signs signs(const Linear<N>& f, int first, int count) {
+        const double limit = tolerance(f);
         Signs result;
         bool near = false;
         values_.resize(std::max<std::size_t>(values_.size(), count));
@@ -277,13 +296,12 @@ class Integrator {
         for (int k = 0; k < d; ++k) {
             Linear<N> z;
             z.row[t] = network_.W_hi[k];
-            z.magnitude = std::abs(z.row[t]);
             if (t > 0)
                 for (int j = 0; j < d; ++j)
                     if (steps_[t - 1].active[j]) z.add(network_.W_hh[k * d + j], steps_[t - 1].z[j]), ++used;
             now.z[k] = z;
         }
-        totals_.multiply_adds += used * (N + 1);
+        totals_.multiply_adds += used * (N + 1);  // the error bound counted as one more coefficient
         split(t, 0, first, count, Outputs{});
     }
 
@@ -292,7 +310,7 @@ class Integrator {
         const int d = network_.hidden_size;
         Step& now = steps_[t];
         for (; k < d; ++k) {
-            const Signs found = signs(now.z[k], t, first, count);
+            const Signs found = signs(now.z[k], first, count);
             if (found.positive && found.negative) {
                 const std::vector<double> values(values_.begin(), values_.begin() + count);
                 for (bool active : {false, true}) {
@@ -335,7 +353,7 @@ class Integrator {
             const Vec<N> error = minus<N>(outputs[0].row, median_);
             const double size = norm<N>(error);
             totals_.value.add(integral_of_square<N>(&vertices_[first], count, error, all));
-            totals_.uncertain.add(2.0 * size * tolerance(outputs[0], N) * all +
+            totals_.uncertain.add(2.0 * size * tolerance(outputs[0]) * all +
                                   size * size * unit_roundoff * (16.0 * boundary<N>(&vertices_[first], count) + 32.0));
             totals_.multiply_adds += count * 24 + 16;
             return;
@@ -343,7 +361,7 @@ class Integrator {
         const int base = static_cast<int>(vertices_.size());
         bool whole = true, correct = true;
         for (int r = 0; r < rows_ && correct; ++r) {
-            const Signs found = signs(outputs[r], N, first, count);
+            const Signs found = signs(outputs[r], first, count);
             if (found.positive && found.negative) {
                 const int begin = static_cast<int>(vertices_.size());
                 count = push_part(1.0, first, count);

@@ -2,7 +2,16 @@
 
 from outsample import _core
 from outsample._build import build_info, use_isa
-from outsample.estimators import ESTIMATORS, ConfidenceInterval, Constant, Cost, Estimate, Estimator, MonteCarlo
+from outsample.estimators import (
+    ESTIMATORS,
+    ConfidenceInterval,
+    Constant,
+    Cost,
+    Estimate,
+    Estimator,
+    ExactIntegration,
+    MonteCarlo,
+)
 from outsample.loading import load, state_dict_from
 from outsample.models import RNN
 from outsample.noise import PROTOCOLS, NoiseEnsemble, Protocol, get_protocol, require_fitting
@@ -20,6 +29,7 @@ __all__ = [
     "Cost",
     "Estimate",
     "Estimator",
+    "ExactIntegration",
     "MonteCarlo",
     "NoiseEnsemble",
     "Protocol",

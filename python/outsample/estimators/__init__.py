@@ -8,9 +8,27 @@ from __future__ import annotations
 
 from outsample.estimators.base import AdviceCost, ConfidenceInterval, Cost, Estimate, Estimator
 from outsample.estimators.constant import Constant
+from outsample.estimators.exact import ExactIntegration
 from outsample.estimators.monte_carlo import MonteCarlo
 
 #: Every method by its name, in the order of tables.
-ESTIMATORS: dict[str, type[Estimator]] = {cls.method: cls for cls in (Constant, MonteCarlo)}
+ESTIMATORS: dict[str, type[Estimator]] = {
+    cls.method: cls
+    for cls in (
+        Constant,
+        MonteCarlo,
+        ExactIntegration,
+    )
+}
 
-__all__ = ["ESTIMATORS", "AdviceCost", "ConfidenceInterval", "Constant", "Cost", "Estimate", "Estimator", "MonteCarlo"]
+__all__ = [
+    "ESTIMATORS",
+    "AdviceCost",
+    "ConfidenceInterval",
+    "Constant",
+    "Cost",
+    "Estimate",
+    "Estimator",
+    "ExactIntegration",
+    "MonteCarlo",
+]
