@@ -22,7 +22,8 @@ py::dict integrate_exactly(const PyNetwork& network, const std::string& task, in
 }  // namespace
 
 void bind_exact(py::module_& m) {
-    m.def("integrate_exactly", &integrate_exactly, "network"_a, "task"_a, "threads"_a = 1,
-          "Exact accuracy (or mean squared error) for up to three inputs; a dict of value, error_bound, coverage, cells "
-          "and multiply_adds.");
+    m.def(
+        "integrate_exactly", &integrate_exactly, "network"_a, "task"_a, "threads"_a = 1,
+        "Exact accuracy (or mean squared error) for up to three inputs; a dict of value, error_bound, coverage, cells "
+        "and multiply_adds.");
 }

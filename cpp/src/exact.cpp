@@ -389,7 +389,8 @@ std::vector<std::vector<Vec<N>>> ranked_cells() {
     } else {
         std::array<int, 3> ranked{0, 1, 2};
         do {
-            Vec<3> top, bottom;  // on the circle where the inputs sum to zero: x_(1) > x_(2) = x_(3) and x_(1) = x_(2) > x_(3)
+            Vec<3> top,
+                bottom;  // on the circle where the inputs sum to zero: x_(1) > x_(2) = x_(3) and x_(1) = x_(2) > x_(3)
             for (int i = 0; i < 3; ++i) {
                 top[ranked[i]] = (i == 0 ? 2.0 : -1.0) / std::sqrt(6.0);
                 bottom[ranked[i]] = (i == 2 ? -2.0 : 1.0) / std::sqrt(6.0);
