@@ -7,6 +7,7 @@ believed before it has been compared with the bytes that are there.
 from __future__ import annotations
 
 import io
+import json
 import math
 import pickletools
 import zipfile
@@ -20,6 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 StateDict = OrderedDict[str, NDArray[Any]]
+
+#: What a model file may say of itself beside its weights: strings, and an integer for seq_len.
+META = ("task", "seq_len", "name")
 
 #: The largest network of AlgZoo has 1,408 parameters; larger files than this are not models of this kind.
 MAX_FILE_BYTES = 1 << 26
@@ -115,14 +119,23 @@ def _read_npy(content: bytes, name: str) -> NDArray[Any]:
     return np.frombuffer(content, dtype, offset=start).reshape(shape, order="F" if fortran else "C")
 
 
-def _read_safetensors(data: bytes) -> StateDict:
+def import_safetensors() -> Any:
+    """The module ``safetensors.numpy``, or an ImportError that says how to get it."""
     try:
-        from safetensors.numpy import load
+        import safetensors.numpy
     except ImportError as error:
-        raise ImportError(
-            "reading .safetensors needs the safetensors package: pip install 'outsample[safetensors]'"
-        ) from error
-    return OrderedDict(sorted(load(data).items()))
+        raise ImportError("the safetensors package is needed: pip install 'outsample[safetensors]'") from error
+    return safetensors.numpy
+
+
+def _read_safetensors(data: bytes) -> StateDict:
+    state: StateDict = OrderedDict(sorted(import_safetensors().load(data).items()))
+    # The package checked the file, so the header is where the format says: after its length in eight bytes.
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    for key, value in header.get("__metadata__", {}).items():
+        if key in META:
+            state[key] = np.array(int(value) if key == "seq_len" else value)
+    return state
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from outsample._files import StateDict, read_model_file
+from outsample._files import META, StateDict, read_model_file
 from outsample.models import RNN
 from outsample.tasks import Task
 
 #: AlgZoo's file names: task, hidden size, sequence length, training sequences, seed.
 _ZOO_NAME = re.compile(r"(2nd_argmax|argmax|argmedian|median|longest_cycle)_(\d{1,6})_(\d{1,6})_(\d{1,18})_(\d{1,6})")
 _TASK_IN_NAME = re.compile(r"2nd_argmax|argmax|argmedian|median|longest_cycle")
-
-#: What a model file says of itself beside its weights.
-_META = ("task", "seq_len", "name")
 
 
 def load(source: Any, *, task: str | Task | None = None, seq_len: int | None = None, name: str | None = None) -> RNN:
@@ -106,7 +103,7 @@ def _read(source: Any) -> tuple[StateDict, dict[str, Any]]:
         path = Path(source)
         state = read_model_file(path)
         said = _said_by_name(path.stem)
-        for key in _META:
+        for key in META:
             if key in state:
                 said[key] = _scalar(path, key, state.pop(key))
         return state, said
@@ -116,7 +113,7 @@ def _read(source: Any) -> tuple[StateDict, dict[str, Any]]:
         nonlinearity = getattr(getattr(source, "rnn", None), "nonlinearity", "relu")
         if nonlinearity != "relu":
             raise ValueError(f"source must be a ReLU network, got nonlinearity {nonlinearity!r}")
-        said = {key: value for key in _META if isinstance(value := getattr(source, key, None), str | int | Task)}
+        said = {key: value for key in META if isinstance(value := getattr(source, key, None), str | int | Task)}
         return _arrays(source.state_dict()), said
     raise TypeError(f"source must be a path, a state dict or an object with state_dict(), got {type(source).__name__}")
 

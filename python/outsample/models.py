@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import os
+from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from outsample import _core
+from outsample._cache import write_atomically
 from outsample.tasks import Task, get_task
 
 
@@ -74,7 +80,7 @@ class RNN:
 
         for name in ("W_hh", "W_hi", "W_oh", "b_h", "b_o"):
             value = getattr(self, name)
-            if value is not None:
+            if value is not None or name.startswith("W"):
                 put(name, _as_float32(value, name))
         if self.W_hi.ndim == 2 and self.W_hi.shape[1] == 1:
             put("W_hi", self.W_hi[:, 0])
@@ -153,6 +159,109 @@ class RNN:
         if not single:
             return result
         return (result[0][0], result[1][0]) if hidden_states else result[0]
+
+    @classmethod
+    def from_state_dict(
+        cls,
+        state: Mapping[str, ArrayLike],
+        *,
+        task: str | Task = "2nd_argmax",
+        seq_len: int | None = None,
+        name: str = "",
+    ) -> RNN:
+        """A network from the weights of a torch module, as `outsample.load` takes them; the inverse of `state_dict`."""
+        from outsample.loading import load
+
+        return load(state, task=task, seq_len=seq_len, name=name)
+
+    def state_dict(self) -> OrderedDict[str, NDArray[np.float32]]:
+        """The weights under the names that AlgZoo's classes and ``torch.nn.RNN`` give them.
+
+        Returns
+        -------
+        OrderedDict of str to ndarray
+            ``rnn.weight_ih_l0`` (d, 1), ``rnn.weight_hh_l0`` (d, d), ``linear.weight`` (outputs, d), and, if there is
+            any bias, ``rnn.bias_ih_l0`` and ``rnn.bias_hh_l0`` (d,), of which the second is zero, and ``linear.bias``
+            (outputs,). New arrays, which the caller may change.
+
+        Examples
+        --------
+        Into torch: ``module.load_state_dict({k: torch.from_numpy(v) for k, v in model.state_dict().items()})``.
+        """
+        state = OrderedDict(
+            {
+                "rnn.weight_ih_l0": self.W_hi[:, None].copy(),
+                "rnn.weight_hh_l0": self.W_hh.copy(),
+                "linear.weight": self.W_oh.copy(),
+            }
+        )
+        if self.has_biases:
+            zero_h, zero_o = np.zeros_like(self.W_hi), np.zeros_like(self.W_oh[:, 0])
+            state["rnn.bias_ih_l0"] = zero_h if self.b_h is None else self.b_h.copy()
+            state["rnn.bias_hh_l0"] = zero_h.copy()
+            state["linear.bias"] = zero_o if self.b_o is None else self.b_o.copy()
+        return state
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the network to a file that `outsample.load` reads, with its task, sequence length and name.
+
+        The file appears in one step: whoever reads it meanwhile sees the old one or the new one.
+
+        Parameters
+        ----------
+        path : path
+            Ends in ``.npz``, or in ``.safetensors`` (needs the extra ``outsample[safetensors]``). The weights have the
+            names of `state_dict`.
+
+        Raises
+        ------
+        ValueError
+            If ``path`` ends in something else.
+        ImportError
+            If the safetensors package is needed and not installed.
+        """
+        path = Path(path)
+        said = {"task": self.task.name, "seq_len": self.seq_len} | ({"name": self.name} if self.name else {})
+        if path.suffix == ".npz":
+            stream = io.BytesIO()
+            np.savez_compressed(stream, **self.state_dict(), **{k: np.array(v) for k, v in said.items()})  # type: ignore[arg-type]
+            write_atomically(path, stream.getvalue())
+        elif path.suffix == ".safetensors":
+            from outsample._files import import_safetensors
+
+            metadata = {key: str(value) for key, value in said.items()}
+            write_atomically(path, import_safetensors().save(dict(self.state_dict()), metadata))
+        else:
+            raise ValueError(f"path must end in .npz or .safetensors, got {str(path)!r}")
+
+    def standardized(self) -> RNN:
+        """The same function with neurons rescaled so that every input weight is +1 or -1.
+
+        ReLU is positively homogeneous, so dividing what goes into a neuron by ``|W_hi|`` and multiplying what comes out
+        of it by the same changes nothing, except that float32 rounds the new weights. A neuron with ``W_hi = 0`` keeps
+        its scale.
+
+        Returns
+        -------
+        RNN
+            Of the same task and name.
+
+        References
+        ----------
+        J. Hilton, "AlgZoo: uninterpreted models with fewer than 1,500 parameters", Alignment Forum, 2026.
+        """
+        scale = np.abs(self.W_hi.astype(np.float64))
+        scale[scale == 0] = 1
+        return RNN(
+            self.W_hh * (scale / scale[:, None]),  # type: ignore[arg-type]  # rounded to float32 as all weights are
+            np.sign(self.W_hi),
+            self.W_oh * scale,
+            task=self.task,
+            b_h=None if self.b_h is None else self.b_h / scale,  # type: ignore[arg-type]
+            b_o=self.b_o,
+            seq_len=self.seq_len,
+            name=self.name,
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         return RNN, (self.W_hh, self.W_hi, self.W_oh, self.task.name, self.b_h, self.b_o, self.seq_len, self.name)
