@@ -2,8 +2,10 @@
 
 from outsample import _core
 from outsample._build import build_info, use_isa
+from outsample.comparison import Comparison, compare
 from outsample.estimators import (
     ESTIMATORS,
+    AdviceCost,
     ConfidenceInterval,
     Constant,
     Cost,
@@ -16,6 +18,7 @@ from outsample.loading import load, state_dict_from
 from outsample.models import RNN
 from outsample.noise import PROTOCOLS, NoiseEnsemble, Protocol, get_protocol, require_fitting
 from outsample.tasks import TASKS, Task, get_task
+from outsample.truth import Truth, ground_truth
 
 __version__ = _core.__version__
 
@@ -24,6 +27,8 @@ __all__ = [
     "PROTOCOLS",
     "RNN",
     "TASKS",
+    "AdviceCost",
+    "Comparison",
     "ConfidenceInterval",
     "Constant",
     "Cost",
@@ -34,9 +39,12 @@ __all__ = [
     "NoiseEnsemble",
     "Protocol",
     "Task",
+    "Truth",
     "build_info",
+    "compare",
     "get_protocol",
     "get_task",
+    "ground_truth",
     "load",
     "require_fitting",
     "state_dict_from",

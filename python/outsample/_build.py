@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import platform
+import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import numpy as np
 
@@ -43,6 +48,26 @@ def build_info() -> dict[str, Any]:
     info["python"] = sys.version.split()[0]
     info["numpy"] = np.__version__
     return info
+
+
+def source_commit() -> str | None:
+    """The commit that this copy was installed from, if that can still be told."""
+    try:
+        record = json.loads(distribution("outsample").read_text("direct_url.json") or "{}")
+    except (PackageNotFoundError, ValueError):
+        return None
+    if commit := record.get("vcs_info", {}).get("commit_id"):
+        return str(commit)
+    url = urlsplit(record.get("url", ""))
+    if url.scheme != "file":
+        return None
+    try:
+        found = subprocess.run(
+            ["git", "-C", url2pathname(url.path), "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found.stdout.strip()
 
 
 @contextlib.contextmanager

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
-from outsample.estimators.base import Cost, Estimate, Estimator
+from outsample.estimators.base import AdviceCost, Cost, Estimate, Estimator
 from outsample.models import RNN
+from outsample.noise import NoiseEnsemble, require_fitting
 from outsample.tasks import Task
+from outsample.truth import ground_truth
 
 
 class Constant(Estimator):
@@ -29,6 +32,29 @@ class Constant(Estimator):
     def __init__(self, *, value: float | None = None, standard_error: float | None = None) -> None:
         self.value = value
         self.standard_error = standard_error
+        self._advice_cost: AdviceCost | None = None
+
+    @classmethod
+    def fit(cls, ensemble: NoiseEnsemble, samples: int = 2**16) -> Constant:
+        """The mean accuracy of an ensemble, with the standard deviation over its networks.
+
+        Parameters
+        ----------
+        ensemble : NoiseEnsemble
+            Of role ``"fitting"``.
+        samples : int, default 65536
+            Samples per network.
+        """
+        require_fitting(ensemble)
+        start = time.perf_counter()
+        truth = ground_truth(ensemble, samples, cache=False)
+        result = cls(value=float(truth.values.mean()), standard_error=truth.spread)
+        result._advice_cost = AdviceCost(float(truth.samples * len(truth)), time.perf_counter() - start)
+        return result
+
+    @property
+    def advice_cost(self) -> AdviceCost | None:
+        return self._advice_cost
 
     @property
     def label(self) -> str:
