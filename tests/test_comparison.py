@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from concurrent.futures import ThreadPoolExecutor
@@ -284,6 +285,6 @@ def test_calls_are_timed_in_turn():
     order = []
     calls = {name: (lambda i, name=name: order.append(name)) for name in "ab"}
     quartiles = interleaved(calls, 5, 0.0, Progress(6, "times", enabled=False))
-    assert order[4:] == ["a", "b"] * 5
+    assert [name for name, _ in itertools.groupby(order[4:])] == ["a", "b"] * 5  # a disturbed call is made again
     assert quartiles["a"].calls == 1
     assert quartiles["a"].rounds == 5

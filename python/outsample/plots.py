@@ -67,8 +67,8 @@ _FIGURES: dict[str, _Axes] = {
         lambda p: p.mse_interval,
     ),
     "advantage": _Axes(
-        "Advantage over Monte Carlo in wall time",
-        "equivalent samples N_eq = v / MSE (accuracy of the estimate)",
+        "Advantage over Monte Carlo in wall time, at equal error",
+        "equivalent samples N_eq = v / MSE",
         "Monte Carlo's time for the same error / method's time",
         lambda p: p.n_eq if math.isfinite(p.n_eq) else p.n_eq_interval.low,
         _advantage,
@@ -109,26 +109,41 @@ def plot(comparison: Comparison, path: str | os.PathLike[str], x: str = "time") 
     axes.set_yscale("log")
     axes.set_xlabel(shape.x_label)
     axes.set_ylabel(shape.y_label)
-    axes.set_title(f"{shape.title}: {_subject(comparison)}", fontsize=11)
+    axes.set_title(f"{shape.title}\n", loc="left", fontsize=12)
+    axes.text(0, 1.02, _subject(comparison), transform=axes.transAxes, fontsize=8.5, color="#555555")
     axes.grid(True, which="major", color="#dddddd", linewidth=0.7)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_axisbelow(True)
 
     styles = _styles(comparison)
-    hollow = False
+    drawn: list[Point] = []
     for method in comparison.methods:
         points = [p for p in comparison[method.label] if _drawable(shape.x(p)) and _drawable(shape.y(p))]
         if method.label == _FLOOR:
             # The constant costs next to nothing, so it is a level and not a point.
             _draw_floor(axes, comparison, x)
         elif points:
-            hollow |= any(p.limited_by_truth for p in points)
+            drawn += points
             _draw_method(axes, shape, points, styles[method.label])
+    limits = (axes.get_xlim(), axes.get_ylim()) if drawn else None
     _draw_reference(axes, comparison, x)
-    if hollow:
+    if limits is not None:  # the reference goes through the points, and does not decide what is shown
+        axes.set(xlim=limits[0], ylim=limits[1])
+    if x == "advantage":
+        _label_plainly(axes.yaxis)
+    if any(p.limited_by_truth for p in drawn):
         axes.plot([], [], "o", mfc="white", mec="#666666", color="#666666", label="hollow: limited by truth")
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=8.5, borderaxespad=0)
     figure.savefig(path)
+
+
+def _label_plainly(axis: Any) -> None:
+    """1, 2, 5, 10, 20, ... instead of powers of ten."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _drawable(value: float | None) -> bool:
@@ -137,8 +152,10 @@ def _drawable(value: float | None) -> bool:
 
 def _subject(comparison: Comparison) -> str:
     e = comparison.ensemble
-    name = e.get("protocol") or e["kind"]
-    return f"{e['task']}, {e['hidden_size']} hidden, length {e['seq_len']}, {e['size']} networks, {name}"
+    name = f"protocol {e['protocol']}" if e.get("protocol") else e["kind"]
+    cpu = " ".join(str(comparison.environment.get(k, "")) for k in ("cpu", "isa"))
+    shape = f"{e['task']}, hidden size {e['hidden_size']}, sequence length {e['seq_len']}"
+    return f"{shape}; {e['size']} networks, {name}; {cpu}, {comparison.settings['mode']} mode".replace("; ,", ";")
 
 
 def _styles(comparison: Comparison) -> dict[str, dict[str, Any]]:
@@ -196,13 +213,9 @@ def _draw_reference(axes: Any, comparison: Comparison, x: str) -> None:
     v, line = comparison.truth.variance, comparison.sampling_time
     largest = max(n for point in comparison.points for n in (point.budget, point.n_eq) if math.isfinite(n))
     samples = [2.0**k for k in range(2, math.ceil(math.log2(largest)) + 3)]
-    limits = (axes.get_xlim(), axes.get_ylim()) if axes.lines else None
     if x == "time":
         assert line is not None
         xs = [line(n) for n in samples]
     else:
         xs = [n * comparison.forward_multiply_adds for n in samples]
     axes.plot(xs, [v / n for n in samples], label="Monte Carlo, v / N", **style)
-    if limits is not None:  # the line goes through the points, and does not decide what is shown
-        axes.set_xlim(limits[0])
-        axes.set_ylim(limits[1])
