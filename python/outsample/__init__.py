@@ -1,6 +1,6 @@
 """outsample: estimate the accuracy of small trained networks from their weights, measured against random sampling."""
 
-from outsample import _core
+from outsample import _core, zoo
 from outsample._build import build_info, use_isa
 from outsample.comparison import Comparison, compare
 from outsample.estimators import (
@@ -49,4 +49,5 @@ __all__ = [
     "require_fitting",
     "state_dict_from",
     "use_isa",
+    "zoo",
 ]

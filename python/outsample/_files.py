@@ -43,17 +43,21 @@ def read_model_file(path: Path) -> StateDict:
         If it cannot be opened.
     """
     with path.open("rb") as file:
-        data = file.read(MAX_FILE_BYTES + 1)
+        return parse_model_file(file.read(MAX_FILE_BYTES + 1), path.suffix, str(path))
+
+
+def parse_model_file(data: bytes, suffix: str, source: str) -> StateDict:
+    """As `read_model_file`, for the contents of a file; ``source`` is named in errors."""
     try:
-        return _read(data, path.suffix)
+        return _read(data, suffix)
     except ImportError:
         raise
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise ValueError(f"{source}: {error}") from error
     # zipfile, pickletools, numpy and safetensors raise many kinds of error on damaged bytes (struct.error, EOFError,
     # NotImplementedError, RuntimeError, ...), none of which says more to a user than that the file is damaged.
     except Exception as error:
-        raise ValueError(f"{path}: the file is damaged ({type(error).__name__}: {error})") from error
+        raise ValueError(f"{source}: the file is damaged ({type(error).__name__}: {error})") from error
 
 
 def _read(data: bytes, suffix: str) -> StateDict:
