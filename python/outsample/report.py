@@ -109,6 +109,8 @@ def advantages(comparison: Comparison, in_time: bool = True, budgets: Iterable[i
     rows = []
     for method in comparison.methods:
         points = {point.budget: point for point in comparison[method.label]}
+        if not points:
+            continue
         refused = {r.budget for r in comparison.refusals if r.label == method.label}
         cells: list[str] = []
         latest: Point | None = None

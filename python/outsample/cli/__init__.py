@@ -14,10 +14,10 @@ from types import ModuleType
 from typing import Any
 
 import outsample
-from outsample.cli import info
+from outsample.cli import challenge, compare, estimate, info
 
 #: In the order of ``outsample --help``.
-COMMANDS: tuple[ModuleType, ...] = (info,)
+COMMANDS: tuple[ModuleType, ...] = (challenge, estimate, compare, info)
 
 
 def build_parser() -> argparse.ArgumentParser:
