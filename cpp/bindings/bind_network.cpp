@@ -4,25 +4,6 @@
 #include <stdexcept>
 #include <string>
 
-namespace {
-
-std::string shape_text(const Array<float>& array) {
-    std::string text = "(";
-    for (py::ssize_t i = 0; i < array.ndim(); ++i) text += (i ? ", " : "") + std::to_string(array.shape(i));
-    return text + ")";
-}
-
-void require_shape(const Array<float>& array, const char* name, const std::vector<py::ssize_t>& wanted) {
-    bool same = array.ndim() == static_cast<py::ssize_t>(wanted.size());
-    for (size_t i = 0; same && i < wanted.size(); ++i) same = array.shape(i) == wanted[i];
-    if (same) return;
-    std::string text;
-    for (auto size : wanted) text += (text.empty() ? "" : ", ") + std::to_string(size);
-    throw std::invalid_argument(std::string(name) + " must have shape (" + text + "), got " + shape_text(array));
-}
-
-}  // namespace
-
 PyNetwork::PyNetwork(const Array<float>& W_hh, const Array<float>& W_hi, const Array<float>& W_oh, int seq_len,
                      const std::optional<Array<float>>& b_h, const std::optional<Array<float>>& b_o) {
     if (W_hi.ndim() != 1 || W_hi.shape(0) < 1)

@@ -8,8 +8,29 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <stdexcept>
+#include <string>
+#include <vector>
+
 namespace py = pybind11;
 using namespace pybind11::literals;
 
 template <class T>
 using Array = py::array_t<T, py::array::c_style | py::array::forcecast>;
+
+template <class T>
+std::string shape_text(const Array<T>& array) {
+    std::string text = "(";
+    for (py::ssize_t i = 0; i < array.ndim(); ++i) text += (i ? ", " : "") + std::to_string(array.shape(i));
+    return text + ")";
+}
+
+template <class T>
+void require_shape(const Array<T>& array, const char* name, const std::vector<py::ssize_t>& wanted) {
+    bool same = array.ndim() == static_cast<py::ssize_t>(wanted.size());
+    for (std::size_t i = 0; same && i < wanted.size(); ++i) same = array.shape(i) == wanted[i];
+    if (same) return;
+    std::string text;
+    for (auto size : wanted) text += (text.empty() ? "" : ", ") + std::to_string(size);
+    throw std::invalid_argument(std::string(name) + " must have shape (" + text + "), got " + shape_text(array));
+}

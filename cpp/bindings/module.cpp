@@ -5,6 +5,7 @@ void bind_exact(py::module_& m);
 void bind_forward(py::module_& m);
 void bind_network(py::module_& m);
 void bind_sampling(py::module_& m);
+void bind_transformer(py::module_& m);
 
 PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     m.doc() = "C++ core of outsample. Private: the public interface is the outsample package.";
@@ -13,4 +14,5 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     bind_forward(m);
     bind_network(m);
     bind_sampling(m);
+    bind_transformer(m);
 }

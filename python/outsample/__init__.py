@@ -9,16 +9,18 @@ from outsample.estimators import (
     ConfidenceInterval,
     Constant,
     Cost,
+    Enumeration,
     Estimate,
     Estimator,
     ExactIntegration,
     MonteCarlo,
 )
 from outsample.loading import load, state_dict_from
-from outsample.models import RNN
+from outsample.models import RNN, Model
 from outsample.noise import PROTOCOLS, NoiseEnsemble, Protocol, get_protocol, require_fitting
 from outsample.tasks import TASKS, Task, get_task
 from outsample.truth import Truth, ground_truth
+from outsample.transformer import Transformer
 
 __version__ = _core.__version__
 
@@ -32,14 +34,17 @@ __all__ = [
     "ConfidenceInterval",
     "Constant",
     "Cost",
+    "Enumeration",
     "Estimate",
     "Estimator",
     "ExactIntegration",
+    "Model",
     "MonteCarlo",
     "NoiseEnsemble",
     "Protocol",
     "Task",
     "Truth",
+    "Transformer",
     "build_info",
     "compare",
     "get_protocol",

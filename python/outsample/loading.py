@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 
 from outsample._files import META, StateDict, read_model_file
-from outsample.models import RNN
-from outsample.tasks import Task
+from outsample.models import RNN, Model
+from outsample.tasks import Task, get_task
+from outsample.transformer import Transformer
 
 #: AlgZoo's file names: task, hidden size, sequence length, training sequences, seed.
 _ZOO_NAME = re.compile(r"(2nd_argmax|argmax|argmedian|median|longest_cycle)_(\d{1,6})_(\d{1,6})_(\d{1,18})_(\d{1,6})")
 _TASK_IN_NAME = re.compile(r"2nd_argmax|argmax|argmedian|median|longest_cycle")
 
 
-def load(source: Any, *, task: str | Task | None = None, seq_len: int | None = None, name: str | None = None) -> RNN:
+def load(source: Any, *, task: str | Task | None = None, seq_len: int | None = None, name: str | None = None) -> Any:
     """Load a network.
 
     Parameters
@@ -31,10 +32,12 @@ def load(source: Any, *, task: str | Task | None = None, seq_len: int | None = N
         dict (a mapping of names to arrays or tensors), or a torch module.
         The names are those of AlgZoo's classes: ``rnn.weight_ih_l0`` (d, 1), ``rnn.weight_hh_l0`` (d, d),
         ``linear.weight`` (n, d), and optionally ``rnn.bias_ih_l0``, ``rnn.bias_hh_l0``, ``linear.bias``; or those of
-        `RNN`: ``W_hi``, ``W_hh``, ``W_oh``, ``b_h``, ``b_o``.
+        `RNN`: ``W_hi``, ``W_hh``, ``W_oh``, ``b_h``, ``b_o``. For transformers: ``embed.weight``,
+        ``pos_embed.weight``, ``attns.{i}.in_proj_weight``, ``attns.{i}.out_proj.weight``, ``unembed.weight``; or those
+        of `Transformer`: ``embed``, ``pos_embed``, ``in_proj``, ``out_proj``, ``unembed``.
     task : str or Task, optional
         What the network is asked for. Default: what the file or module says, else the task that the file's name
-        mentions, else ``"2nd_argmax"``.
+        mentions, else ``"2nd_argmax"`` (``"longest_cycle"`` for a transformer).
     seq_len : int, optional
         Sequence length. Default: what the file or module says, else, for the median task, that of a file name
         ``median_{d}_{n}_{n_seqs}_{seed}``, else the number of logits.
@@ -43,7 +46,7 @@ def load(source: Any, *, task: str | Task | None = None, seq_len: int | None = N
 
     Returns
     -------
-    RNN
+    RNN or Transformer
 
     Raises
     ------
@@ -65,7 +68,7 @@ def load(source: Any, *, task: str | Task | None = None, seq_len: int | None = N
     """
     state, said = _read(source)
     if task is None:
-        task = said.get("task") or "2nd_argmax"
+        task = said.get("task")
     if seq_len is None:
         seq_len = said.get("seq_len")
     if name is None:
@@ -75,7 +78,8 @@ def load(source: Any, *, task: str | Task | None = None, seq_len: int | None = N
             if marker in state:
                 return build(state, task, seq_len, name)
         raise ValueError(
-            f"the keys must be those of a recurrent network ({', '.join(_REQUIRED)}), got {_listed(state)}"
+            f"the keys must be those of a recurrent network ({', '.join(_REQUIRED)}) or of a transformer "
+            f"(embed.weight, ...), got {_listed(state)}"
         )
     except ValueError as error:
         where = f"{source}: " if isinstance(source, str | os.PathLike) else ""
@@ -153,7 +157,7 @@ _REQUIRED = ("rnn.weight_ih_l0", "rnn.weight_hh_l0", "linear.weight")
 _OPTIONAL = ("rnn.bias_ih_l0", "rnn.bias_hh_l0", "linear.bias")
 
 
-def _rnn_from_state_dict(state: StateDict, task: str | Task, seq_len: int | None, name: str) -> RNN:
+def _rnn_from_state_dict(state: StateDict, task: str | Task | None, seq_len: int | None, name: str) -> RNN:
     _check_keys(state, _REQUIRED, _OPTIONAL)
     b_ih, b_hh = state.get("rnn.bias_ih_l0"), state.get("rnn.bias_hh_l0")
     if b_ih is not None and b_hh is not None:  # torch adds both, and so does every forward pass
@@ -166,7 +170,7 @@ def _rnn_from_state_dict(state: StateDict, task: str | Task, seq_len: int | None
         state["rnn.weight_hh_l0"],
         state["rnn.weight_ih_l0"],
         state["linear.weight"],
-        task=task,  # type: ignore[arg-type]
+        task=task or "2nd_argmax",  # type: ignore[arg-type]
         b_h=b_ih if b_hh is None else b_hh,
         b_o=state.get("linear.bias"),
         seq_len=seq_len,  # type: ignore[arg-type]
@@ -174,9 +178,33 @@ def _rnn_from_state_dict(state: StateDict, task: str | Task, seq_len: int | None
     )
 
 
-def _rnn_from_fields(state: StateDict, task: str | Task, seq_len: int | None, name: str) -> RNN:
+def _rnn_from_fields(state: StateDict, task: str | Task | None, seq_len: int | None, name: str) -> RNN:
     _check_keys(state, ("W_hh", "W_hi", "W_oh"), ("b_h", "b_o"))
-    return RNN(**state, task=task, seq_len=seq_len, name=name)  # type: ignore[arg-type]
+    return RNN(**state, task=task or "2nd_argmax", seq_len=seq_len, name=name)  # type: ignore[arg-type]
+
+
+def _transformer_from_state_dict(
+    state: StateDict, task: str | Task | None, seq_len: int | None, name: str
+) -> Transformer:
+    layers = sum(key.endswith(".in_proj_weight") for key in state)
+    projections = [[f"attns.{i}.{part}" for i in range(layers)] for part in ("in_proj_weight", "out_proj.weight")]
+    _check_keys(state, ("embed.weight", "pos_embed.weight", *projections[0], *projections[1], "unembed.weight"), ())
+    fields: StateDict = OrderedDict((key, state[f"{key}.weight"]) for key in ("embed", "pos_embed", "unembed"))
+    for key, names in zip(("in_proj", "out_proj"), projections, strict=True):
+        if len({state[n].shape for n in names}) != 1:
+            raise ValueError(f"{', '.join(names)} must have one shape, got {[state[n].shape for n in names]}")
+        fields[key] = np.stack([state[n] for n in names])
+    return _transformer_from_fields(fields, task, seq_len, name)
+
+
+def _transformer_from_fields(state: StateDict, task: str | Task | None, seq_len: int | None, name: str) -> Transformer:
+    _check_keys(state, ("embed", "pos_embed", "in_proj", "out_proj", "unembed"), ())
+    if task is not None and get_task(task).name != "longest_cycle":
+        raise ValueError(f"task must be longest_cycle for a transformer, got {get_task(task).name}")
+    model = Transformer(**state, name=name)
+    if seq_len not in (None, model.seq_len):
+        raise ValueError(f"seq_len must be {model.seq_len}, the rows of embed, got {seq_len}")
+    return model
 
 
 def _check_keys(state: StateDict, required: tuple[str, ...], optional: tuple[str, ...]) -> None:
@@ -189,7 +217,9 @@ def _check_keys(state: StateDict, required: tuple[str, ...], optional: tuple[str
 
 
 #: A family of models is recognised by one key of its state dict.
-_FAMILIES: dict[str, Callable[[StateDict, str | Task, int | None, str], RNN]] = {
+_FAMILIES: dict[str, Callable[[StateDict, str | Task | None, int | None, str], Model]] = {
     "rnn.weight_hh_l0": _rnn_from_state_dict,
     "W_hh": _rnn_from_fields,
+    "embed.weight": _transformer_from_state_dict,
+    "embed": _transformer_from_fields,
 }

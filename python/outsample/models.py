@@ -1,4 +1,4 @@
-"""The recurrent network whose accuracy is estimated."""
+"""What is estimated: the base class of models, and the recurrent network."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import io
 import os
 from collections import OrderedDict
 from collections.abc import Mapping
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +21,8 @@ from outsample._cache import write_atomically
 from outsample.tasks import Task, get_task
 
 
-def _as_float32(value: ArrayLike, name: str) -> NDArray[np.float32]:
+def as_float32(value: ArrayLike, name: str) -> NDArray[np.float32]:
+    """A read-only float32 copy of weights, checked."""
     if hasattr(value, "detach"):  # a torch tensor, possibly one that requires a gradient
         value = value.detach()
     array = np.asarray(value)
@@ -34,8 +36,55 @@ def _as_float32(value: ArrayLike, name: str) -> NDArray[np.float32]:
     return result
 
 
+class Model(ABC):
+    """What every model tells an estimator: `RNN` and `Transformer` are the families that there are.
+
+    Attributes
+    ----------
+    task : Task
+        What the model is asked for.
+    seq_len : int
+        Sequence length n.
+    name : str
+        For tables and messages.
+    """
+
+    task: Task
+    seq_len: int
+    name: str
+
+    @property
+    @abstractmethod
+    def hidden_size(self) -> int:
+        """Number of hidden units d."""
+
+    @property
+    @abstractmethod
+    def n_parameters(self) -> int:
+        """Number of weights and biases."""
+
+    @property
+    def has_biases(self) -> bool:
+        """Whether any bias is present; methods that need positive homogeneity refuse such networks."""
+        return False
+
+    @property
+    @abstractmethod
+    def forward_multiply_adds(self) -> int:
+        """Multiply-adds of one forward pass: the unit of a budget."""
+
+    @property
+    @abstractmethod
+    def digest(self) -> str:
+        """Hexadecimal sha256 of the weights, the task and the sequence length."""
+
+    @abstractmethod
+    def forward(self, x: ArrayLike, *, threads: int = 1) -> Any:
+        """Logits of a batch of inputs."""
+
+
 @dataclass(frozen=True, eq=False, repr=False)
-class RNN:
+class RNN(Model):
     """One-layer ReLU recurrent network.
 
     ``h_0 = 0; h_{t+1} = relu(W_hh h_t + W_hi x_t + b_h); logits = W_oh h_n + b_o``. Immutable; weights are float32.
@@ -81,10 +130,12 @@ class RNN:
         for name in ("W_hh", "W_hi", "W_oh", "b_h", "b_o"):
             value = getattr(self, name)
             if value is not None or name.startswith("W"):
-                put(name, _as_float32(value, name))
+                put(name, as_float32(value, name))
         if self.W_hi.ndim == 2 and self.W_hi.shape[1] == 1:
             put("W_hi", self.W_hi[:, 0])
         put("task", get_task(self.task))
+        if self.task.inputs != "gaussian":
+            raise ValueError(f"task must be one of a recurrent network, got {self.task.name}")
         if self.seq_len is None:  # as constructed; the annotation says what it is afterwards
             if self.task.quantity == "mean_squared_error":
                 raise ValueError(f"seq_len must be given for task {self.task.name}: the weights do not tell it")

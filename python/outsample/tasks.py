@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Quantity = Literal["accuracy", "mean_squared_error"]
+Inputs = Literal["gaussian", "function"]
 
 
 def _ranked(x: NDArray[np.floating]) -> NDArray[np.intp]:
@@ -40,27 +41,48 @@ def _median(x: NDArray[np.floating]) -> NDArray[np.floating]:
     return result
 
 
+def _longest_cycle(x: NDArray[Any]) -> NDArray[np.intp]:
+    x = x.astype(np.intp)
+    n = x.shape[-1]
+    start = np.broadcast_to(np.arange(n), x.shape)
+    label, at, back = np.zeros(x.shape[:-1], dtype=np.intp), start, np.zeros(x.shape, dtype=bool)
+    for steps in range(1, n + 1):
+        at = np.take_along_axis(x, at, axis=-1)
+        first = (at == start) & ~back
+        label[first.any(axis=-1)] = steps - 1
+        back |= first
+    return label
+
+
 @dataclass(frozen=True)
 class Task:
-    """A task of the RNN families.
+    """A task of the model families.
 
     Attributes
     ----------
     name : str
-        ``"2nd_argmax"``, ``"argmax"``, ``"argmedian"`` or ``"median"``.
+        ``"2nd_argmax"``, ``"argmax"``, ``"argmedian"``, ``"median"`` (of `RNN`) or ``"longest_cycle"`` (of
+        `Transformer`).
     quantity : str
         What is estimated: ``"accuracy"``, or ``"mean_squared_error"`` for the median task.
     min_seq_len : int
         Shortest sequence that the task makes sense for.
+    inputs : str
+        ``"gaussian"``: n independent N(0, 1) numbers; or ``"function"``: the values of a uniformly random function from
+        {0, ..., n-1} to itself.
     """
 
     name: str
     quantity: Quantity
     min_seq_len: int
-    _target: Callable[[NDArray[np.floating]], NDArray[np.generic]]
+    _target: Callable[[NDArray[Any]], NDArray[np.generic]]
+    inputs: Inputs = "gaussian"
 
     def target(self, x: ArrayLike) -> NDArray[np.generic]:
-        """The right answers for inputs of shape (..., n): positions, or values for the median task."""
+        """The right answers for inputs of shape (..., n).
+
+        Positions, values for the median task, or for longest_cycle the longest cycle's length less one.
+        """
         return self._target(np.asarray(x))
 
     def check_seq_len(self, seq_len: int) -> None:
@@ -82,6 +104,7 @@ TASKS: dict[str, Task] = {
         Task("argmax", "accuracy", 1, _argmax),
         Task("argmedian", "accuracy", 1, _argmedian),
         Task("median", "mean_squared_error", 1, _median),
+        Task("longest_cycle", "accuracy", 1, _longest_cycle, "function"),
     )
 }
 

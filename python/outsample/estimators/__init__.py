@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from outsample.estimators.base import AdviceCost, ConfidenceInterval, Cost, Estimate, Estimator
 from outsample.estimators.constant import Constant
+from outsample.estimators.enumeration import Enumeration
 from outsample.estimators.exact import ExactIntegration
 from outsample.estimators.monte_carlo import MonteCarlo
 
@@ -18,6 +19,7 @@ ESTIMATORS: dict[str, type[Estimator]] = {
         Constant,
         MonteCarlo,
         ExactIntegration,
+        Enumeration,
     )
 }
 
@@ -27,6 +29,7 @@ __all__ = [
     "ConfidenceInterval",
     "Constant",
     "Cost",
+    "Enumeration",
     "Estimate",
     "Estimator",
     "ExactIntegration",

@@ -11,7 +11,7 @@ from statistics import NormalDist
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from outsample import _core
-from outsample.models import RNN
+from outsample.models import Model
 from outsample.seeding import RNGLike, seed_sequence
 from outsample.tasks import Task
 
@@ -181,14 +181,14 @@ class Estimator(ABC):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.settings.items())})"
 
-    def minimum_budget(self, model: RNN) -> int:
+    def minimum_budget(self, model: Any) -> int:
         """Smallest budget, in forward equivalents, that the method can work with."""
         return 1
 
-    def check(self, model: RNN) -> None:
+    def check(self, model: Any) -> None:
         """Raise ValueError if the method cannot work with this network (task, biases, size)."""
-        if not isinstance(model, RNN):
-            raise TypeError(f"model must be an outsample.RNN, got {type(model).__name__}")
+        if not isinstance(model, Model):
+            raise TypeError(f"model must be an outsample.RNN or outsample.Transformer, got {type(model).__name__}")
         if model.task.name not in self.supports:
             raise ValueError(
                 f"method {self.method} supports the tasks {', '.join(sorted(self.supports))}, got {model.task.name}"
@@ -196,15 +196,15 @@ class Estimator(ABC):
         if self.needs_no_biases and model.has_biases:
             raise ValueError(f"method {self.method} needs a network without biases, got one with biases")
 
-    def prepare(self, model: RNN, budget: int) -> None:  # noqa: B027 - optional to override
+    def prepare(self, model: Any, budget: int) -> None:  # noqa: B027 - optional to override
         """Make whatever does not depend on the weights (only on their shape), so that `estimate` need not."""
 
-    def estimate(self, model: RNN, budget: int, *, rng: RNGLike = None, threads: int = 1) -> Estimate:
+    def estimate(self, model: Model, budget: int, *, rng: RNGLike = None, threads: int = 1) -> Estimate:
         """Estimate the accuracy of a network (its mean squared error for the median task).
 
         Parameters
         ----------
-        model : RNN
+        model : RNN or Transformer
             The network.
         budget : int
             How many forward passes of this network the method may spend, everything included.
@@ -240,7 +240,7 @@ class Estimator(ABC):
         return self._completed(result, seconds, start - before, threads)
 
     def estimate_many(
-        self, models: Sequence[RNN], budget: int, *, rng: RNGLike = None, threads: int = 1
+        self, models: Sequence[Any], budget: int, *, rng: RNGLike = None, threads: int = 1
     ) -> list[Estimate]:
         """Estimate many networks; model i gets the i-th child of ``rng``.
 
@@ -260,7 +260,7 @@ class Estimator(ABC):
         )
 
     @abstractmethod
-    def _estimate(self, model: RNN, task: Task, budget: int, rng: Any, threads: int) -> Estimate:
+    def _estimate(self, model: Any, task: Task, budget: int, rng: Any, threads: int) -> Estimate:
         """The method itself; see the class docstring."""
 
 

@@ -11,6 +11,7 @@ from outsample.estimators.base import ConfidenceInterval, Cost, Estimate, Estima
 from outsample.models import RNN
 from outsample.seeding import philox_key
 from outsample.tasks import Task
+from outsample.transformer import Transformer
 
 
 def wilson_interval(successes: int, trials: int, level: float) -> ConfidenceInterval:
@@ -43,13 +44,15 @@ class MonteCarlo(Estimator):
     """
 
     league = "sampling"
-    supports = frozenset({"2nd_argmax", "argmax", "argmedian"})
+    supports = frozenset({"2nd_argmax", "argmax", "argmedian", "longest_cycle"})
 
-    def _estimate(self, model: RNN, task: Task, budget: int, rng: Any, threads: int) -> Estimate:
+    def _estimate(self, model: RNN | Transformer, task: Task, budget: int, rng: Any, threads: int) -> Estimate:
+        if isinstance(model, Transformer):
+            return self._counted(model, model.count_correct(budget, rng=rng, threads=threads), budget)
         correct = _core.count_correct(model._network, task.name, budget, philox_key(rng), 0, threads)
         return self._counted(model, correct, budget)
 
-    def _counted(self, model: RNN, correct: int, samples: int) -> Estimate:
+    def _counted(self, model: RNN | Transformer, correct: int, samples: int) -> Estimate:
         p = correct / samples
         return Estimate(
             value=p,
