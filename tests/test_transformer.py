@@ -176,3 +176,10 @@ def test_bad_inputs_and_tasks():
         osp.Enumeration().estimate(random_transformer(2, 10), budget=10**11)
     with pytest.raises(TypeError, match="model must be an outsample"):
         osp.MonteCarlo().estimate("model", budget=10)
+
+
+def test_an_rnn_is_not_made_from_a_transformers_weights():
+    with pytest.raises(ValueError, match="task must be longest_cycle"):
+        osp.RNN.from_state_dict(fields_of(random_transformer(2, 3)))
+    with pytest.raises(ValueError, match="got those of a transformer"):
+        osp.RNN.from_state_dict(fields_of(random_transformer(2, 3)), task="longest_cycle")

@@ -19,8 +19,8 @@ from outsample.loading import load, state_dict_from
 from outsample.models import RNN, Model
 from outsample.noise import PROTOCOLS, NoiseEnsemble, Protocol, get_protocol, require_fitting
 from outsample.tasks import TASKS, Task, get_task
-from outsample.truth import Truth, ground_truth
 from outsample.transformer import Transformer
+from outsample.truth import Truth, ground_truth
 
 __version__ = _core.__version__
 
@@ -43,8 +43,8 @@ __all__ = [
     "NoiseEnsemble",
     "Protocol",
     "Task",
-    "Truth",
     "Transformer",
+    "Truth",
     "build_info",
     "compare",
     "get_protocol",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Mapping
-from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -223,7 +223,10 @@ class RNN(Model):
         """A network from the weights of a torch module, as `outsample.load` takes them; the inverse of `state_dict`."""
         from outsample.loading import load
 
-        return load(state, task=task, seq_len=seq_len, name=name)
+        model = load(state, task=task, seq_len=seq_len, name=name)
+        if not isinstance(model, RNN):
+            raise ValueError("state must hold the weights of a recurrent network, got those of a transformer")
+        return model
 
     def state_dict(self) -> OrderedDict[str, NDArray[np.float32]]:
         """The weights under the names that AlgZoo's classes and ``torch.nn.RNN`` give them.
