@@ -149,7 +149,8 @@ def load(
                 check_choice(key, value, sorted({getattr(e, key) for e in chosen}))
                 chosen = [e for e in chosen if getattr(e, key) == value]
         entry = best(chosen)
-    return load_file(folder / f"{entry.name}.npz")
+    model: RNN = load_file(folder / f"{entry.name}.npz")
+    return model
 
 
 def add(
