@@ -3,7 +3,9 @@
 void bind_build(py::module_& m);
 void bind_exact(py::module_& m);
 void bind_forward(py::module_& m);
+void bind_gaussian(py::module_& m);
 void bind_network(py::module_& m);
+void bind_propagation(py::module_& m);
 void bind_sampling(py::module_& m);
 void bind_transformer(py::module_& m);
 
@@ -12,7 +14,9 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     bind_build(m);
     bind_exact(m);
     bind_forward(m);
+    bind_gaussian(m);
     bind_network(m);
+    bind_propagation(m);
     bind_sampling(m);
     bind_transformer(m);
 }
