@@ -21,8 +21,8 @@ py::tuple truncated_normal_moments(const Array<double>& mean, const Array<double
                                    const Array<double>& upper) {
     Array<double> p(mean.size()), m(mean.size()), v(mean.size());
     for (py::ssize_t i = 0; i < mean.size(); ++i) {
-        const TruncatedMoments moments = outsample::truncated_normal_moments(mean.data()[i], variance.data()[i],
-                                                                             lower.data()[i], upper.data()[i]);
+        const TruncatedMoments moments =
+            outsample::truncated_normal_moments(mean.data()[i], variance.data()[i], lower.data()[i], upper.data()[i]);
         p.mutable_data()[i] = moments.probability;
         m.mutable_data()[i] = moments.mean;
         v.mutable_data()[i] = moments.variance;

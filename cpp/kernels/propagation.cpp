@@ -17,9 +17,9 @@ struct Lanes<float> {
     typedef vfloat V;
     typedef vint I;
     static constexpr int count = lanes;
-    static constexpr float tiny = 1e-30f;   // a variance below it counts as zero (states are scaled to about 1)
-    static constexpr float far = 13;        // |mean / standard deviation| beyond which the density vanishes
-    static constexpr float epsilon = 1e-6f; // relative size of a variance that is rounding only
+    static constexpr float tiny = 1e-30f;    // a variance below it counts as zero (states are scaled to about 1)
+    static constexpr float far = 13;         // |mean / standard deviation| beyond which the density vanishes
+    static constexpr float epsilon = 1e-6f;  // relative size of a variance that is rounding only
 };
 template <>
 struct Lanes<double> {
@@ -299,7 +299,8 @@ void activate(const PaddedNetwork<T>& w, const CellLevel& level, const States<T>
                 const V* cj = work.terms + j * hermite_terms;
                 V covariance = input * broadcast(w.W_hi[j]);
                 if (parents)
-                    covariance += permute(load<V>(parents->covariance + triangle(i, j) * parents->stride + from), index);
+                    covariance +=
+                        permute(load<V>(parents->covariance + triangle(i, j) * parents->stride + from), index);
                 const V rho = covariance * (inverse * work.inverse[j]);
                 V p = c5 * cj[5];
                 p = p * rho + c4 * cj[4];
@@ -370,8 +371,8 @@ V mendell_elston(int k, int m, V* mean, V* C, V* with) {
         V best_mean = mean[k], best_variance = C[triangle(k, k)], index = broadcast(T(k));
         for (int j = k + 1; j < m; ++j) {
             const V vj = C[triangle(j, j)];
-            const auto smaller = mean[j] * max(mean[j], -mean[j]) * best_variance <
-                                 best_mean * max(best_mean, -best_mean) * vj;
+            const auto smaller =
+                mean[j] * max(mean[j], -mean[j]) * best_variance < best_mean * max(best_mean, -best_mean) * vj;
             best_mean = smaller ? mean[j] : best_mean;
             best_variance = smaller ? vj : best_variance;
             index = smaller ? broadcast(T(j)) : index;

@@ -68,8 +68,7 @@ double cdf_of_ratio(double difference, double scale) {
 // Covariance of max(a + U, 0) and max(b + V, 0) for standard normals with correlation rho.
 double standard_relu_covariance(double a, double b, double rho) {
     // max(z, 0) = z + max(-z, 0) brings both means to the negative side, where nothing large cancels.
-    if (a > 0 && b > 0)
-        return rho * (1 - normal_cdf(-a) - normal_cdf(-b)) + standard_relu_covariance(-a, -b, rho);
+    if (a > 0 && b > 0) return rho * (1 - normal_cdf(-a) - normal_cdf(-b)) + standard_relu_covariance(-a, -b, rho);
     if (a > 0) return rho * normal_cdf(b) + standard_relu_covariance(-a, b, -rho);
     if (b > 0) return rho * normal_cdf(a) + standard_relu_covariance(a, -b, -rho);
     const double squared = std::max((1 - rho) * (1 + rho), 0.0), q = std::sqrt(squared);
@@ -142,16 +141,15 @@ Ordered order_variables(int d, const double* mean, const double* covariance) {
         const int pk = position[k];
         for (int i = k + 1; i < d; ++i) {
             const int pi_ = position[i];
-            double sum = scale[pi_] > 0 && scale[pk] > 0
-                             ? correlation(covariance[pi_ * d + pk], scale[pi_], scale[pk])
-                             : 0;
+            double sum =
+                scale[pi_] > 0 && scale[pk] > 0 ? correlation(covariance[pi_ * d + pk], scale[pi_], scale[pk]) : 0;
             for (int j = 0; j < k; ++j) sum -= L[i * d + j] * L[k * d + j];
             L[i * d + k] = best_diagonal > 0 ? sum / best_diagonal : 0;
         }
         o.limit[k] = limit_of(pk);
-        expected[k] = std::isfinite(best_limit)
-                          ? -(best_limit > 0 ? density(best_limit) / normal_cdf(best_limit) : 1 / mills_ratio(-best_limit))
-                          : 0;
+        expected[k] = std::isfinite(best_limit) ? -(best_limit > 0 ? density(best_limit) / normal_cdf(best_limit)
+                                                                   : 1 / mills_ratio(-best_limit))
+                                                : 0;
     }
     return o;
 }
@@ -182,8 +180,8 @@ double normal_quantile(double p) {
     // A start of Acklam's kind (relative error 1e-9), then one step of Halley's method.
     static const double a[] = {-3.969683028665376e+01, 2.209460984245205e+02,  -2.759285104469687e+02,
                                1.383577518672690e+02,  -3.066479806614716e+01, 2.506628277459239e+00};
-    static const double b[] = {-5.447609879822406e+01, 1.615858368580409e+02, -1.556989798598866e+02,
-                               6.680131188771972e+01, -1.328068155288572e+01, 1};
+    static const double b[] = {-5.447609879822406e+01, 1.615858368580409e+02,  -1.556989798598866e+02,
+                               6.680131188771972e+01,  -1.328068155288572e+01, 1};
     static const double c[] = {-7.784894002430293e-03, -3.223964580411365e-01, -2.400758277161838e+00,
                                -2.549732539343734e+00, 4.374664141464968e+00,  2.938163982698783e+00};
     static const double e[] = {7.784695709041462e-03, 3.224671290700398e-01, 2.445134137142996e+00,
@@ -251,8 +249,8 @@ double bivariate_normal_cdf(double h, double k, double rho) {
         }
         sum /= -2 * pi;
     }
-    const double result = rho > 0 ? sum + normal_cdf(-std::max(x, y))
-                                  : -sum + (y > x ? normal_cdf(y) - normal_cdf(x) : 0);
+    const double result =
+        rho > 0 ? sum + normal_cdf(-std::max(x, y)) : -sum + (y > x ? normal_cdf(y) - normal_cdf(x) : 0);
     return std::min(1.0, std::max(0.0, result));
 }
 
@@ -275,8 +273,9 @@ void relu_covariance(int d, const double* mean, const double* covariance, double
             const double sj = std::sqrt(covariance[j * d + j]);
             double value = 0;
             if (si > 0 && sj > 0)
-                value = si * sj *
-                        standard_relu_covariance(mean[i] / si, mean[j] / sj, correlation(covariance[i * d + j], si, sj));
+                value =
+                    si * sj *
+                    standard_relu_covariance(mean[i] / si, mean[j] / sj, correlation(covariance[i * d + j], si, sj));
             covariance_out[i * d + j] = covariance_out[j * d + i] = value;
         }
     }
@@ -347,9 +346,10 @@ Probability orthant_genz(int d, const double* mean, const double* covariance, do
     const Ordered o = order_variables(d, mean, covariance);
     const double diagonal = o.factor[0];
     const double first = diagonal > 0 ? normal_cdf(o.limit[0]) : o.limit[0] > 0 ? 1 : 0;
-    if (d == 1) return {first, 0};
+    constexpr double rounding = 1e-14;
+    if (d == 1) return {first, rounding};
     if (d == 2 && diagonal > 0 && std::isfinite(o.limit[1]))
-        return {bivariate_normal_cdf(o.limit[0], o.limit[1], std::min(1.0, std::max(-1.0, o.factor[2]))), 0};
+        return {bivariate_normal_cdf(o.limit[0], o.limit[1], std::min(1.0, std::max(-1.0, o.factor[2]))), rounding};
     constexpr int shifts = 12;
     const std::vector<double> generator = root_primes(d - 1);
     std::vector<double> u(d), y(d), sums(shifts);
@@ -369,8 +369,7 @@ Probability orthant_genz(int d, const double* mean, const double* covariance, do
         double average = 0, squares = 0;
         for (double sum : sums) average += sum / points / shifts;
         for (double sum : sums) squares += (sum / points - average) * (sum / points - average);
-        // Never below the rounding of the sums.
-        result = {average, 4 * std::sqrt(squares / (shifts * (shifts - 1))) + 1e-14};
+        result = {average, 4 * std::sqrt(squares / (shifts * (shifts - 1))) + rounding};
         if (result.error <= tolerance || points >= max_points / shifts) return result;
     }
 }

@@ -81,12 +81,10 @@ void run(const Network& network, const CellPlan& plan, int order, double* value,
                            states->covariance + block.first * n * (order == 2 ? d * d : d),
                            states->exponent + block.first * n};
             const StateMoments* wanted = states ? &moments : nullptr;
-            if constexpr (sizeof(T) == 4)
-                OUTSAMPLE_KERNEL(propagate_single)
-                (weights.view, block.levels.data(), block.labels, order, result.data(), spread.data(), wanted, aligned);
-            else
-                OUTSAMPLE_KERNEL(propagate_double)
-                (weights.view, block.levels.data(), block.labels, order, result.data(), spread.data(), wanted, aligned);
+            if constexpr (sizeof(T) == 4) OUTSAMPLE_KERNEL(propagate_single)
+            (weights.view, block.levels.data(), block.labels, order, result.data(), spread.data(), wanted, aligned);
+            else OUTSAMPLE_KERNEL(propagate_double)(weights.view, block.levels.data(), block.labels, order,
+                                                    result.data(), spread.data(), wanted, aligned);
             for (int leaf = 0; leaf < block.count; ++leaf) {
                 const std::int64_t cell = plan.leaf_cell()[block.first + leaf];
                 value[cell] = result[leaf];
@@ -103,9 +101,11 @@ CellPlan::CellPlan(const int* symbols, std::int64_t cells, int seq_len, const do
     : seq_len_(seq_len), has_labels_(labels != nullptr), leaf_cell_(cells) {
     if (cells < 1) throw std::invalid_argument("cells must be at least 1, got 0");
     for (std::int64_t s = 0; s < symbol_count; ++s) {
-        if (!std::isfinite(mean[s])) throw std::invalid_argument("means must be finite, got " + std::to_string(mean[s]));
+        if (!std::isfinite(mean[s]))
+            throw std::invalid_argument("means must be finite, got " + std::to_string(mean[s]));
         if (!(variance[s] >= 0) || !std::isfinite(variance[s]))
-            throw std::invalid_argument("variances must be finite and not negative, got " + std::to_string(variance[s]));
+            throw std::invalid_argument("variances must be finite and not negative, got " +
+                                        std::to_string(variance[s]));
     }
     for (std::int64_t i = 0; i < cells * seq_len; ++i)
         if (symbols[i] < 0 || symbols[i] >= symbol_count)
@@ -182,8 +182,7 @@ CellPlan::CellPlan(const int* symbols, std::int64_t cells, int seq_len, const do
 std::int64_t propagation_scratch(int d, int outputs, int order, int cells) {
     const std::int64_t columns = d + propagation_tile, m = outputs;
     const std::int64_t entries = order == 2 ? std::int64_t(d) * (d + 1) / 2 : d;
-    const std::int64_t vectors =
-        columns * columns + propagation_tile * columns + 8 * columns + 3 * m + m * (m + 1) + d;
+    const std::int64_t vectors = columns * columns + propagation_tile * columns + 8 * columns + 3 * m + m * (m + 1) + d;
     return vectors * 16 + 2 * (d + entries + 1) * (cells + cell_padding);
 }
 

@@ -1,6 +1,6 @@
 """outsample: estimate the accuracy of small trained networks from their weights, measured against random sampling."""
 
-from outsample import _core, zoo
+from outsample import _core, gaussian, zoo
 from outsample._build import build_info, use_isa
 from outsample.comparison import Comparison, compare
 from outsample.estimators import (
@@ -47,6 +47,7 @@ __all__ = [
     "Truth",
     "build_info",
     "compare",
+    "gaussian",
     "get_protocol",
     "get_task",
     "ground_truth",

@@ -402,9 +402,13 @@ def propagate(
         shape = np.broadcast_shapes(m.shape, v.shape, (n,))
     except ValueError:
         raise ValueError(f"mean and variance must broadcast to (..., {n}), got {m.shape} and {v.shape}") from None
-    flat = [np.ascontiguousarray(np.broadcast_to(a, shape)).reshape(-1, n) for a in (m, v)]
+    flat_mean, flat_variance = (np.ascontiguousarray(np.broadcast_to(a, shape)).reshape(-1, n) for a in (m, v))
     means, covariances, exponents = _core.propagate_states(
-        model._network, *flat, order, precision == "single", threads
+        model._network, flat_mean, flat_variance, order, precision == "single", threads
     )
     lead = shape[:-1]
-    return StateMoments(*(a.reshape(*lead, *a.shape[1:]) for a in (means, covariances, exponents)))
+    return StateMoments(
+        means.reshape(*lead, *means.shape[1:]),
+        covariances.reshape(*lead, *covariances.shape[1:]),
+        exponents.reshape(*lead, n),
+    )

@@ -80,7 +80,7 @@ struct PaddedNetwork {
     int d, n, outputs, columns, output_rows;
     bool has_hidden_bias;
     const T *W_hh, *W_hi, *W_oh, *b_h, *b_o;  // biases are zeros when absent
-    const T *W_hh_squared;
+    const T* W_hh_squared;
 };
 
 OUTSAMPLE_DECLARE_KERNEL(void, propagate_single,
