@@ -1,0 +1,217 @@
+"""What holds for every method in `ESTIMATORS`. A new one is tested by being registered."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import math
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
+import numpy as np
+import pytest
+
+import outsample as osp
+from conftest import random_rnn
+
+SHAPES = ((4, 3), (16, 10), (2, 2))
+
+pytestmark = pytest.mark.parametrize("name", osp.ESTIMATORS)
+
+
+def works(estimator: osp.Estimator, model: osp.RNN) -> bool:
+    try:
+        estimator.check(model)
+    except ValueError:
+        return False
+    return True
+
+
+@cache
+def network(name: str) -> osp.RNN:
+    """A network that the method works with: random ones of several shapes and tasks, or the one that is shipped."""
+    estimator = osp.ESTIMATORS[name]()
+    for task, (d, n) in itertools.product(osp.TASKS, SHAPES):
+        if task != "argmedian" or n % 2:
+            model = random_rnn(d, n, task, seed=2)
+            if works(estimator, model):
+                return model
+    model = osp.zoo.load("2nd_argmax", hidden_size=16, seq_len=10)
+    estimator.check(model)
+    return model
+
+
+def noisy(name: str, size: int) -> osp.NoiseEnsemble:
+    return osp.NoiseEnsemble(network(name), scale=0.01, size=size, seed=4)
+
+
+def made(name: str, at_least: int = 256) -> tuple[osp.Estimator, int]:
+    """The method with its defaults and a budget that is enough for it."""
+    estimator = osp.ESTIMATORS[name]()
+    return estimator, max(at_least, estimator.minimum_budget(network(name)))
+
+
+def result(estimate: osp.Estimate) -> tuple[float, float | None, float, float]:
+    """All of an estimate but the time that it took."""
+    return estimate.value, estimate.standard_error, estimate.cost.multiply_adds, estimate.cost.evaluations
+
+
+def test_it_is_described(name):
+    cls = osp.ESTIMATORS[name]
+    assert cls.method == name
+    assert cls.league in ("sampling", "deterministic", "with advice")
+    assert cls.supports <= set(osp.TASKS)
+    assert inspect.getdoc(cls)
+    assert cls.__name__ in osp.__all__
+    assert getattr(osp, cls.__name__) is cls
+
+
+def test_settings_are_the_constructors_arguments(name):
+    estimator = osp.ESTIMATORS[name]()
+    parameters = inspect.signature(type(estimator)).parameters
+    assert list(estimator.settings) == list(parameters)
+    assert all(p.kind is inspect.Parameter.KEYWORD_ONLY for p in parameters.values())
+    again = type(estimator)(**estimator.settings)
+    assert repr(again) == repr(estimator)
+    assert repr(estimator).startswith(f"{type(estimator).__name__}(")
+
+
+def test_the_same_seed_gives_the_same_for_any_threads(name):
+    estimator, budget = made(name, 3000)
+    first = estimator.estimate(network(name), budget, rng=7)
+    assert result(first) == result(estimator.estimate(network(name), budget, rng=7, threads=2))
+    assert first.method == name
+    assert (first.threads, first.isa) == (1, osp.build_info()["isa"])
+    other = estimator.estimate(network(name), budget, rng=8)
+    if estimator.league == "deterministic":
+        assert result(first) == result(other)
+    if estimator.league == "sampling":
+        assert first.value != other.value
+
+
+def test_a_batch_gives_the_same_as_single_networks(name):
+    estimator, budget = made(name)
+    models = list(noisy(name, 5))
+    batch = estimator.estimate_many(models, budget, rng=3)
+    seeds = np.random.SeedSequence(3).spawn(len(models))
+    single = [estimator.estimate(m, budget, rng=s) for m, s in zip(models, seeds, strict=True)]
+    assert [result(e) for e in batch] == [result(e) for e in single]
+    assert [result(e) for e in estimator.estimate_many(models, budget, rng=3, threads=2)] == [result(e) for e in single]
+    assert {e.method for e in batch} == {name}
+    assert estimator.estimate_many([], budget) == []
+
+
+def test_two_python_threads_do_not_disturb_each_other(name):
+    estimator, budget = made(name)
+    models = list(noisy(name, 4)) * 4
+    alone = [result(estimator.estimate(m, budget, rng=1)) for m in models]
+    with ThreadPoolExecutor(2) as pool:
+        assert [result(e) for e in pool.map(lambda m: estimator.estimate(m, budget, rng=1), models)] == alone
+
+
+def test_it_pickles(name):
+    estimator, budget = made(name)
+    again = pickle.loads(pickle.dumps(estimator))
+    assert repr(again) == repr(estimator)
+    model = network(name)
+    assert result(again.estimate(model, budget, rng=1)) == result(estimator.estimate(model, budget, rng=1))
+
+
+def test_it_says_what_it_used_and_keeps_to_its_budget(name):
+    estimator, least = made(name, 1)
+    model = network(name)
+    for budget in (least, 4 * least + 3, 5000 + least):
+        estimate = estimator.estimate(model, budget, rng=0)
+        assert 0 <= estimate.cost.multiply_adds <= budget * model.forward_multiply_adds * (1 + 1e-9)
+        assert estimate.cost.evaluations >= 0
+        assert estimate.cost.seconds > 0
+        assert math.isfinite(estimate.value)
+        if estimate.standard_error is not None:
+            assert 0 <= estimate.standard_error < math.inf
+            low, high = estimate.confidence_interval(0.9)
+            assert low <= estimate.value <= high
+        assert isinstance(str(estimate), str)
+
+
+def test_it_estimates_the_truth(name):
+    """Within its stated error where it states one; otherwise at least not further off with more to spend."""
+    estimator, budget = made(name, 2**12)
+    models = noisy(name, 12)
+    truth = osp.ground_truth(models, 2**17, cache=False)
+
+    def errors(spent: int) -> tuple[np.ndarray, list[osp.Estimate]]:
+        estimates = estimator.estimate_many(list(models), spent, rng=5)
+        return np.array([e.value for e in estimates]) - truth.values, estimates
+
+    error, estimates = errors(budget)
+    stated = [e.standard_error for e in estimates]
+    if None not in stated:
+        pulls = error / np.hypot(np.array(stated, dtype=float), truth.standard_errors)
+        assert np.abs(pulls).max() < 5
+        assert np.sqrt(np.mean(pulls**2)) < 2
+    else:
+        coarse, _ = errors(max(1, estimator.minimum_budget(network(name))))
+        assert np.abs(error).mean() <= np.abs(coarse).mean() + 0.02
+    if models.model.task.quantity == "accuracy":
+        assert all(0 <= e.value <= 1 for e in estimates)
+
+
+def test_a_dead_network_answers_the_first_position(name):
+    """All logits are 0, the tie goes to position 0, and that is right once in n times."""
+    estimator = osp.ESTIMATORS[name]()
+    if estimator.league == "with advice":
+        pytest.skip("advice holds for the network that it was made for")
+    for task, (d, n) in itertools.product(("2nd_argmax", "argmax", "argmedian"), SHAPES):
+        if task == "argmedian" and n % 2 == 0:
+            continue
+        dead = osp.RNN(np.zeros((d, d)), -np.ones(d), np.zeros((n, d)), task=task)
+        if not works(estimator, dead):
+            continue
+        estimate = estimator.estimate(dead, max(2**12, estimator.minimum_budget(dead)), rng=0)
+        tolerance = 1e-6 if estimate.standard_error is None else max(1e-9, 5 * estimate.standard_error)
+        if estimator.league == "deterministic":
+            tolerance = 0.03  # point rules and propagation are not exact here either
+        assert estimate.value == pytest.approx(1 / n, abs=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"budget": 0}, ValueError, "budget must be at least 1, got 0"),
+        ({"budget": -3}, ValueError, "budget must be at least 1, got -3"),
+        ({"budget": 1.5}, TypeError, "budget must be an integer, got 1.5"),
+        ({"budget": True}, TypeError, "budget must be an integer, got True"),
+        ({"threads": 0}, ValueError, "threads must be at least 1, got 0"),
+        ({"rng": "seed"}, TypeError, "rng must be None, an int"),
+        ({"rng": -1}, ValueError, "rng must be a non-negative integer, got -1"),
+        ({"model": "model.pth"}, TypeError, "model must be"),
+    ],
+)
+def test_bad_arguments(name, change, error, message):
+    estimator, budget = made(name)
+    arguments = {"model": network(name), "budget": budget, "rng": 0, "threads": 1, **change}
+    with pytest.raises(error, match=message):
+        estimator.estimate(**arguments)
+
+
+def test_a_budget_below_the_minimum_is_refused(name):
+    estimator = osp.ESTIMATORS[name]()
+    least = estimator.minimum_budget(network(name))
+    estimator.estimate(network(name), least, rng=0)
+    if least > 1:
+        with pytest.raises(ValueError, match=f"budget must be at least {least} for method {name}, got {least - 1}"):
+            estimator.estimate(network(name), least - 1, rng=0)
+
+
+def test_networks_that_it_cannot_do_are_refused_with_the_reason(name):
+    estimator = osp.ESTIMATORS[name]()
+    for task in osp.TASKS:
+        for biases in (False, True):
+            model = random_rnn(4, 3, task, biases=biases)
+            if task not in estimator.supports:
+                with pytest.raises(ValueError, match=f"supports the tasks .*got {task}"):
+                    estimator.estimate(model, 10**6, rng=0)
+            elif biases and estimator.needs_no_biases:
+                with pytest.raises(ValueError, match="without biases"):
+                    estimator.estimate(model, 10**6, rng=0)
