@@ -14,7 +14,7 @@ from typing import Any
 
 from outsample.estimators import ESTIMATORS, Estimator
 from outsample.loading import load
-from outsample.models import RNN
+from outsample.models import Model
 from outsample.noise import PROTOCOLS, Protocol, get_protocol
 from outsample.tasks import TASKS
 
@@ -78,14 +78,12 @@ def add_model(parser: argparse.ArgumentParser, flag: str = "model", **settings: 
     parser.add_argument("--task", choices=list(TASKS), help="default: what the file or its name says")
 
 
-def load_model(path: str, task: str | None) -> RNN:
+def load_model(path: str, task: str | None) -> Model:
     """Load a file, or fail with a message that names it."""
     try:
-        model = load(path, task=task)
+        model: Model = load(path, task=task)
     except TypeError as error:
         raise ValueError(f"{path}: {error}") from None
-    if not isinstance(model, RNN):
-        raise TypeError(f"{path}: must be a recurrent network, got {type(model).__name__}")
     return model
 
 

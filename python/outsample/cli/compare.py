@@ -13,7 +13,7 @@ from outsample.cli import _arguments
 from outsample.comparison import Comparison
 from outsample.comparison import compare as run_comparison
 from outsample.estimators import ESTIMATORS, Estimator
-from outsample.models import RNN
+from outsample.models import RNN, Model
 from outsample.plots import FIGURES
 
 NAME = "compare"
@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def measured(
     args: argparse.Namespace,
     methods: Sequence[Estimator],
-    model: RNN,
+    model: Model,
     *,
     budgets: Sequence[int],
     networks: int,
@@ -93,6 +93,8 @@ def measured(
     """Run a comparison with the shared arguments."""
     if args.output is not None and args.output.exists() and not args.output.is_dir():
         raise ValueError(f"--output must be a folder, got {args.output}")
+    if not isinstance(model, RNN):
+        raise ValueError(f"{model.name}: noise is defined for recurrent networks, got a {type(model).__name__}")
     ensemble = args.protocol.evaluation(model, networks)
     with ThreadPoolExecutor(args.jobs) as pool:
         return run_comparison(
