@@ -8,7 +8,7 @@ import pytest
 
 import outsample as osp
 from conftest import random_rnn
-from outsample.zoo import shipped
+from outsample.zoo import _shipped as shipped
 
 
 @pytest.fixture
