@@ -6,6 +6,7 @@ from outsample.comparison import Comparison, compare
 from outsample.estimators import (
     ESTIMATORS,
     AdviceCost,
+    Combined,
     ConfidenceInterval,
     Constant,
     Cost,
@@ -30,6 +31,7 @@ __all__ = [
     "RNN",
     "TASKS",
     "AdviceCost",
+    "Combined",
     "Comparison",
     "ConfidenceInterval",
     "Constant",

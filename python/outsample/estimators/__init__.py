@@ -7,6 +7,7 @@ The comparison, the command line, the documentation's table and the tests that h
 from __future__ import annotations
 
 from outsample.estimators.base import AdviceCost, ConfidenceInterval, Cost, Estimate, Estimator
+from outsample.estimators.combined import Combined
 from outsample.estimators.constant import Constant
 from outsample.estimators.enumeration import Enumeration
 from outsample.estimators.exact import ExactIntegration
@@ -26,6 +27,7 @@ ESTIMATORS: dict[str, type[Estimator]] = {
 __all__ = [
     "ESTIMATORS",
     "AdviceCost",
+    "Combined",
     "ConfidenceInterval",
     "Constant",
     "Cost",

@@ -1,0 +1,217 @@
+"""Merging an estimate of stated error with sampling."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+import outsample as osp
+from conftest import random_rnn
+from outsample.estimators.combined import merge_accuracy, merge_by_variance, student_quantile
+
+
+class Advised(osp.Estimator):
+    """A made-up method that costs so many forward passes and errs by a known amount."""
+
+    league = "with advice"
+
+    def __init__(self, *, cost: int, error: float | None, value: float = 0.5) -> None:
+        self.cost = cost
+        self.error = error
+        self.value = value
+
+    def minimum_budget(self, model):
+        return max(self.cost, 1)
+
+    @property
+    def advice_cost(self):
+        return osp.estimators.AdviceCost(1000.0, 2.0)
+
+    def _estimate(self, model, task, budget, rng, threads):
+        cost = osp.Cost(multiply_adds=self.cost * model.forward_multiply_adds, evaluations=self.cost)
+        return osp.Estimate(value=self.value, standard_error=self.error, cost=cost)
+
+
+def estimate(value: float, error: float, evaluations: float = 0, **settings) -> osp.Estimate:
+    return osp.Estimate(value, error, osp.Cost(evaluations=evaluations), settings=settings)
+
+
+def sampled(correct: int, n: int) -> osp.Estimate:
+    p = correct / n
+    return estimate(p, math.sqrt(p * (1 - p) / n), n)
+
+
+def test_the_weights_are_the_numbers_of_equivalent_samples():
+    # 0.8 ± 0.04 is a beta distribution worth 99 samples.
+    merged = merge_accuracy(estimate(0.8, 0.04), sampled(270, 300))
+    assert merged.value == pytest.approx((99 * 0.8 + 270) / 399, rel=1e-12)
+    assert merged.weight == pytest.approx(300 / 399, rel=1e-12)
+    assert merged.standard_error == pytest.approx(math.sqrt(merged.value * (1 - merged.value) / 400), rel=1e-12)
+    assert math.isinf(merged.degrees)
+
+
+@pytest.mark.parametrize("correct", [0, 1, 5, 10])
+def test_a_count_of_none_or_all_is_no_certainty(correct):
+    merged = merge_accuracy(estimate(0.8, 0.06), sampled(correct, 10))
+    assert 0 < merged.weight < 0.5
+    assert merged.standard_error > 0.04
+    far = merge_accuracy(estimate(1.0, 0.001), sampled(10, 10))
+    assert far.value == 1.0
+    assert 0 < far.standard_error <= 0.0011
+
+
+def test_a_prior_beyond_one_is_brought_back():
+    merged = merge_accuracy(estimate(1.003, 0.004), sampled(990, 1000))
+    assert 0.99 < merged.value < 1.0
+    assert 0 < merged.standard_error < 0.004
+
+
+def test_limits():
+    prior = estimate(0.8, 0.05)
+    assert merge_accuracy(prior, sampled(1, 2)).value == pytest.approx(0.8, abs=0.02)
+    many = merge_accuracy(prior, sampled(600_000, 1_000_000))
+    assert many.value == pytest.approx(0.6, abs=1e-4)
+    assert many.standard_error == pytest.approx(math.sqrt(0.24 / 1e6), rel=1e-3)
+
+
+def test_a_sampler_with_less_noise_counts_for_more():
+    prior = estimate(0.8, 0.01)
+    plain = merge_accuracy(prior, sampled(8000, 10_000))
+    quiet = merge_accuracy(prior, estimate(0.8, math.sqrt(0.16 / 10_000 / 10), 10_000, replicates=8))
+    assert quiet.weight > plain.weight
+    assert quiet.standard_error < plain.standard_error
+    assert 7 <= quiet.degrees < 20
+    # Few replicates of few points that happen to agree are not a certainty.
+    lucky = merge_accuracy(estimate(0.8, 0.06), estimate(1.0, 0.0, 8, replicates=8))
+    assert lucky.weight < 0.4
+
+
+def test_merging_by_variance():
+    merged = merge_by_variance(estimate(2.0, 0.1), estimate(3.0, 0.1, 10**6))
+    assert merged.value == pytest.approx(2.5, rel=1e-5)
+    assert merged.standard_error == pytest.approx(0.1 / math.sqrt(2), rel=1e-5)
+    assert merge_by_variance(estimate(2.0, 0.1), estimate(3.0, 0.0, 1)).value == 2.0
+
+
+@pytest.mark.parametrize("degrees", [4, 7, 15, 100])
+def test_student_quantile(degrees):
+    stats = pytest.importorskip("scipy.stats")
+    for p in (0.75, 0.95, 0.975):
+        assert student_quantile(p, degrees) == pytest.approx(stats.t.ppf(p, degrees), rel=5e-3)
+
+
+@pytest.mark.parametrize("n", [2, 10, 39, 200, 5000])
+def test_calibrated_and_as_good_as_the_better_part(n):
+    # Accuracies of mean 0.81 and deviation 0.06, as ARC's network has under 1% noise: worth 39 to 42 samples.
+    rng = np.random.default_rng(n)
+    runs = 20_000
+    p = np.clip(rng.normal(0.81, 0.06, size=runs), 0, 1)
+    count = rng.binomial(n, p)
+    found = [merge_accuracy(estimate(0.81, 0.06), sampled(int(k), n)) for k in count]
+    value, error = (np.array([getattr(m, name) for m in found]) for name in ("value", "standard_error"))
+    coverage = (np.abs(value - p) <= 1.96 * error).mean()
+    assert 0.93 < coverage < 0.97
+    mse = ((value - p) ** 2).mean()
+    assert mse <= 1.02 * min(((count / n - p) ** 2).mean(), ((0.81 - p) ** 2).mean())
+    # The weights do not depend on the count, so the only bias is that towards the mean, which is none on average.
+    assert abs((value - p).mean()) < 4 * math.sqrt(mse / runs)
+
+
+@pytest.mark.parametrize("n", [16, 256, 4096])
+def test_calibrated_with_a_sampler_that_estimates_its_variance(n):
+    # A sampler with a third of plain sampling's variance, as measured on its own samples.
+    rng = np.random.default_rng(n)
+    runs = 4000
+    p = np.clip(rng.normal(0.81, 0.06, size=runs), 0.02, 0.98)
+    found = []
+    for accuracy in p:
+        concentration = 2.0  # beta-distributed samples: variance p (1 - p) / 3
+        x = rng.beta(concentration * accuracy, concentration * (1 - accuracy), size=n)
+        found.append(merge_accuracy(estimate(0.81, 0.06), estimate(x.mean(), x.std(ddof=1) / math.sqrt(n), n)))
+    value, error = (np.array([getattr(m, name) for m in found]) for name in ("value", "standard_error"))
+    coverage = (np.abs(value - p) <= 1.96 * error).mean()
+    assert 0.925 < coverage < 0.975
+    plain = p * (1 - p) / 3 / n
+    assert ((value - p) ** 2).mean() <= 1.05 * min(plain.mean(), ((0.81 - p) ** 2).mean())
+
+
+def test_on_networks_against_their_exact_accuracies():
+    # The prior is fitted on other noisy copies than those that it is judged on.
+    base = random_rnn(4, 3, seed=7)
+    exact = osp.ExactIntegration()
+
+    def accuracies(role, size):
+        copies = osp.NoiseEnsemble(base, scale=0.2, size=size, seed=1, role=role)
+        return copies, np.array([exact.estimate(m, budget=10**6).value for m in copies])
+
+    _, fitted = accuracies("fitting", 300)
+    copies, truth = accuracies("evaluation", 400)
+    prior = osp.Constant(value=fitted.mean(), standard_error=fitted.std())
+    both = osp.Combined(parts=[prior, osp.MonteCarlo()])
+    seeds = np.random.SeedSequence(5).spawn(len(copies))
+    for budget in (8, 64, 1024):
+        found = [both.estimate(m, budget, rng=s) for m, s in zip(copies, seeds, strict=True)]
+        plain = [osp.MonteCarlo().estimate(m, budget, rng=s) for m, s in zip(copies, seeds, strict=True)]
+        value = np.array([e.value for e in found])
+        mse = ((value - truth) ** 2).mean()
+        better = min(((np.array([e.value for e in plain]) - truth) ** 2).mean(), ((fitted.mean() - truth) ** 2).mean())
+        assert mse <= 1.05 * better
+        inside = [
+            low <= t <= high for t, (low, high) in zip(truth, (e.confidence_interval() for e in found), strict=True)
+        ]
+        assert 0.91 < np.mean(inside) < 0.985  # 400 networks: a deviation of 0.011
+
+
+def test_budget_goes_first_to_advice_and_then_to_sampling():
+    model = random_rnn(4, 3)
+    both = osp.Combined(parts=[Advised(cost=40, error=0.01), osp.MonteCarlo()])
+    e = both.estimate(model, budget=1000, rng=0)
+    assert e.cost.multiply_adds == 1000 * model.forward_multiply_adds
+    assert e.cost.evaluations == 1000
+    assert e.settings["used"] == ["advised", "monte-carlo"]
+    assert e.method == "combined"
+    # 0.5 ± 0.01 counts as 2,499 samples, and 960 were drawn.
+    assert e.settings["sampling_weight"] == pytest.approx(960 / 3459, rel=1e-12)
+    sample = osp.MonteCarlo().estimate(model, 960, rng=0)
+    assert e.value == pytest.approx((2499 * 0.5 + 960 * sample.value) / 3459, rel=1e-12)
+
+    # Below the advice's budget sampling works alone, and at its budget it has nothing left.
+    alone = both.estimate(model, budget=39, rng=0)
+    assert alone.settings["used"] == ["monte-carlo"]
+    assert alone.value == osp.MonteCarlo().estimate(model, 39, rng=0).value
+    assert alone.confidence_interval() == osp.MonteCarlo().estimate(model, 39, rng=0).confidence_interval()
+    only = both.estimate(model, budget=40, rng=0)
+    assert (only.settings["used"], only.value, only.standard_error) == (["advised"], 0.5, 0.01)
+    assert both.minimum_budget(model) == 1
+    assert both.advice_cost == (1000.0, 2.0)
+    assert both.label == "advised + monte-carlo"
+    assert both.estimate(model, 500, rng=3, threads=2).value == both.estimate(model, 500, rng=3).value
+
+
+def test_three_parts_and_exact_parts():
+    model = random_rnn(4, 3)
+    three = osp.Combined(parts=[Advised(cost=5, error=0.1, value=0.4), Advised(cost=5, error=0.1), osp.MonteCarlo()])
+    assert three.estimate(model, budget=10, rng=0).value == pytest.approx(0.45)
+    assert three.estimate(model, budget=10, rng=0).standard_error == pytest.approx(0.1 / math.sqrt(2))
+    exact = osp.Combined(parts=[osp.ExactIntegration(), osp.MonteCarlo()])
+    e = exact.estimate(model, budget=10**5)
+    assert (e.value, e.standard_error) == (osp.ExactIntegration().estimate(model, 10**5).value, 0.0)
+    assert exact.estimate(model, budget=50, rng=0).settings["used"] == ["monte-carlo"]
+
+
+def test_refusals():
+    model = random_rnn(4, 3)
+    with pytest.raises(ValueError, match="part advised states no standard error"):
+        osp.Combined(parts=[Advised(cost=1, error=None), osp.MonteCarlo()]).estimate(model, 100)
+    with pytest.raises(ValueError, match="part chance states no standard error"):
+        osp.Combined(parts=[osp.Constant(), osp.MonteCarlo()]).estimate(model, 100)
+    with pytest.raises(ValueError, match="one estimator of the sampling league and at least one other, got none"):
+        osp.Combined(parts=[])
+    with pytest.raises(ValueError, match="got monte-carlo, monte-carlo"):
+        osp.Combined(parts=[osp.MonteCarlo(), osp.MonteCarlo()])
+    with pytest.raises(TypeError, match="parts must be estimators"):
+        osp.Combined(parts=[osp.MonteCarlo, osp.Constant()])
+    with pytest.raises(ValueError, match="seq_len at most 3, got 5"):
+        osp.Combined(parts=[osp.ExactIntegration(), osp.MonteCarlo()]).estimate(random_rnn(2, 5), 100)
