@@ -7,6 +7,7 @@ void bind_gaussian(py::module_& m);
 void bind_network(py::module_& m);
 void bind_propagation(py::module_& m);
 void bind_sampling(py::module_& m);
+void bind_training(py::module_& m);
 void bind_transformer(py::module_& m);
 
 PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
@@ -18,5 +19,6 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     bind_network(m);
     bind_propagation(m);
     bind_sampling(m);
+    bind_training(m);
     bind_transformer(m);
 }

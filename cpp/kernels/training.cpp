@@ -18,15 +18,12 @@ constexpr int block_columns = 4;
 constexpr int sums_in_registers = 8;  // of 16 registers
 constexpr int block_columns = 2;
 #endif
-#ifndef TUNE_V
-#define TUNE_V 2
-#endif
-#ifndef TUNE_CHUNK
-#define TUNE_CHUNK 4
-#endif
-constexpr int V = TUNE_V;          // vectors of sequences per tile; even, as normals come for pairs
+constexpr int V = 2;              // vectors of sequences per tile; even, as normals come for pairs of sequences
 constexpr int width = V * lanes;  // sequences per tile
-constexpr int chunk = TUNE_CHUNK;          // time steps whose weight gradients are added in one go
+constexpr int chunk = gradient_chunk;
+static_assert(width <= tile_sequences && tile_sequences % width == 0, "scratch and pieces are sized for whole tiles");
+
+constexpr std::uint32_t training_domain = 0x74726169;  // keeps the stream apart from that of estimates
 
 template <int R, class Start, class Finish>
 OUTSAMPLE_INLINE void multiply_rows(const float* W, int row_stride, int column_stride, int first, int columns,
@@ -228,7 +225,7 @@ BatchResult run(const Network& network, const Sequences& sequences, const Target
                 for (int s = 0; s < width; ++s) x[t * width + s] = s < filled ? sequences.x[(done + s) * n + t] : 0;
         } else {
             for (int v = 0; v < V; v += 2)
-                normal_pairs(sequences.key, 0, (sequences.first + done) / 2 + v / 2 * lanes, n, x + v * lanes,
+                normal_pairs(sequences.key, training_domain, (sequences.first + done) / 2 + v / 2 * lanes, n, x + v * lanes,
                              x + (v + 1) * lanes, width);
         }
 
@@ -402,7 +399,7 @@ BatchResult run(const Network& network, const Sequences& sequences, const Target
 
 }  // namespace
 
-BatchResult loss_gradient_block(const Network& network, const Sequences& sequences, const Targets& targets,
+BatchResult loss_gradient_kernel(const Network& network, const Sequences& sequences, const Targets& targets,
                                 float* gradient, float* input_gradient, float* scratch) {
     switch (network.hidden_size) {
         case 2:
@@ -420,25 +417,33 @@ BatchResult loss_gradient_block(const Network& network, const Sequences& sequenc
     }
 }
 
-bool adamw_step(const AdamW& adamw, float learning_rate, float correction1, float correction2, float scale,
-                std::int64_t count, const float* gradient, float* parameters, float* first_moment,
-                float* second_moment) {
-    const float beta1 = adamw.beta1, beta2 = adamw.beta2, eps = adamw.eps;
-    const float shrink = 1 - learning_rate * adamw.weight_decay;
-    const float step_size = learning_rate / correction1;
-    const float root = __builtin_sqrtf(correction2);
-    float finite = 0;
-    for (std::int64_t i = 0; i < count; ++i) {
-        const float g = scale * gradient[i];
-        const float m = beta1 * first_moment[i] + (1 - beta1) * g;
-        const float v = beta2 * second_moment[i] + (1 - beta2) * g * g;
-        const float p = shrink * parameters[i] - step_size * m / (__builtin_sqrtf(v) / root + eps);
-        first_moment[i] = m;
-        second_moment[i] = v;
-        parameters[i] = p;
-        finite += p * 0;  // NaN as soon as one of them is not finite
+bool adamw_kernel(const AdamW& adamw, double learning_rate, std::int64_t step, double scale, std::int64_t count,
+                  const float* gradients, std::int64_t pieces, float* parameters, float* first_moment, float* second_moment) {
+    const double correction1 = 1 - __builtin_pow(adamw.beta1, step), correction2 = 1 - __builtin_pow(adamw.beta2, step);
+    const vfloat beta1 = broadcast(static_cast<float>(adamw.beta1));
+    const vfloat rest1 = broadcast(static_cast<float>(1 - adamw.beta1));
+    const vfloat beta2 = broadcast(static_cast<float>(adamw.beta2));
+    const vfloat rest2 = broadcast(static_cast<float>(1 - adamw.beta2));
+    const vfloat shrink = broadcast(static_cast<float>(1 - learning_rate * adamw.weight_decay));
+    const vfloat step_size = broadcast(static_cast<float>(learning_rate / correction1));
+    const vfloat root = broadcast(static_cast<float>(__builtin_sqrt(correction2)));
+    const vfloat eps = broadcast(static_cast<float>(adamw.eps)), factor = broadcast(static_cast<float>(scale));
+    vfloat finite = {};
+    for (std::int64_t i = 0; i < count; i += lanes) {
+        vfloat sum = load<vfloat>(gradients + i);
+        for (std::int64_t piece = 1; piece < pieces; ++piece) sum += load<vfloat>(gradients + piece * count + i);
+        const vfloat g = factor * sum;
+        const vfloat m = beta1 * load<vfloat>(first_moment + i) + rest1 * g;
+        const vfloat v = beta2 * load<vfloat>(second_moment + i) + rest2 * (g * g);
+        const vfloat p = shrink * load<vfloat>(parameters + i) - step_size * m / (vsqrt(v) / root + eps);
+        store(first_moment + i, m);
+        store(second_moment + i, v);
+        store(parameters + i, p);
+        finite += p * 0.0f;  // not a number from the first infinity or NaN on
     }
-    return finite == 0;
+    bool result = true;
+    for (int lane = 0; lane < lanes; ++lane) result = result && finite[lane] == 0;
+    return result;
 }
 
 }  // namespace outsample::OUTSAMPLE_ISA
