@@ -69,9 +69,10 @@ void bind_training(py::module_& m) {
           "logit_gradients"_a = py::none(), "input_gradients"_a = false, "threads"_a = 1,
           "Sums over a batch: loss, right answers, derivatives with respect to the parameters (flat), and those with "
           "respect to every input or None.");
-    m.def("train", &train, "hidden_size"_a, "seq_len"_a, "task"_a, "output_size"_a, "biases"_a, "batch_size"_a, "key"_a,
-          "adamw"_a, "schedule"_a, py::arg("parameters").noconvert(), py::arg("first_moment").noconvert(),
-          py::arg("second_moment").noconvert(), "step"_a, "steps"_a, "threads"_a = 1,
-          "Runs steps of training, changing the state's arrays in place. Returns the steps that went well, and loss and "
-          "right answers of each.");
+    m.def(
+        "train", &train, "hidden_size"_a, "seq_len"_a, "task"_a, "output_size"_a, "biases"_a, "batch_size"_a, "key"_a,
+        "adamw"_a, "schedule"_a, py::arg("parameters").noconvert(), py::arg("first_moment").noconvert(),
+        py::arg("second_moment").noconvert(), "step"_a, "steps"_a, "threads"_a = 1,
+        "Runs steps of training, changing the state's arrays in place. Returns the steps that went well, and loss and "
+        "right answers of each.");
 }

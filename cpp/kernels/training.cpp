@@ -193,7 +193,7 @@ BatchResult run(const Network& network, const Sequences& sequences, const Target
     float* x = sums + (sum_count + lanes) * lanes;  // n vectors per tile
     float* x_plus = x + n * width;
     float* x_minus = x_plus + width;
-    float* h = x_minus + width;  // h_1 ... h_n
+    float* h = x_minus + width;        // h_1 ... h_n
     float* delta = h + n * d * width;  // ring of chunk + 1
     float* logits = delta + (chunk + 1) * d * width;
     float* delta_o = logits + outputs * width;
@@ -225,17 +225,16 @@ BatchResult run(const Network& network, const Sequences& sequences, const Target
                 for (int s = 0; s < width; ++s) x[t * width + s] = s < filled ? sequences.x[(done + s) * n + t] : 0;
         } else {
             for (int v = 0; v < V; v += 2)
-                normal_pairs(sequences.key, training_domain, (sequences.first + done) / 2 + v / 2 * lanes, n, x + v * lanes,
-                             x + (v + 1) * lanes, width);
+                normal_pairs(sequences.key, training_domain, (sequences.first + done) / 2 + v / 2 * lanes, n,
+                             x + v * lanes, x + (v + 1) * lanes, width);
         }
 
         // Forward.
         for (int t = fold ? 1 : 0; t < n; ++t) {
             const float* xt = x + t * width;
             float* next = h + t * d * width;
-            const auto finish = [&](int i, int v, vfloat sum) __attribute__((always_inline)) {
-                store(next + i * width + v * lanes, relu(sum));
-            };
+            const auto finish = [&](int i, int v, vfloat sum)
+                                    __attribute__((always_inline)) { store(next + i * width + v * lanes, relu(sum)); };
             if (fold && t == 1) {
                 for (int v = 0; v < V; ++v) {
                     const vfloat x1 = load<vfloat>(x + v * lanes);
@@ -258,8 +257,10 @@ BatchResult run(const Network& network, const Sequences& sequences, const Target
         const float* h_n = h + (n - 1) * d * width;
         multiply(
             W_oh, d, 1, outputs, d, h_n,
-            [&](int o, int) __attribute__((always_inline)) { return network.b_o ? broadcast(network.b_o[o]) : vfloat{}; },
-            [&](int o, int v, vfloat sum) __attribute__((always_inline)) { store(logits + o * width + v * lanes, sum); });
+            [&](int o, int)
+                __attribute__((always_inline)) { return network.b_o ? broadcast(network.b_o[o]) : vfloat{}; },
+            [&](int o, int v, vfloat sum)
+                __attribute__((always_inline)) { store(logits + o * width + v * lanes, sum); });
 
         // Loss, and its derivative with respect to the logits.
         vfloat tile_loss = {};
@@ -329,8 +330,8 @@ BatchResult run(const Network& network, const Sequences& sequences, const Target
                     store(sum_bo + o * lanes,
                           load<vfloat>(sum_bo + o * lanes) + load<vfloat>(delta_o + o * width + v * lanes));
         const auto zero = [](int, int) __attribute__((always_inline)) { return vfloat{}; };
-        const auto backward = [&](const float* W, int rows, const float* in, int t, float* out)
-                                  __attribute__((always_inline)) {
+        const auto backward = [&](const float* W, int rows, const float* in, int t,
+                                  float* out) __attribute__((always_inline)) {
             const float* mask = h + (t - 1) * d * width;  // h_t
             multiply(W, 1, d, d, rows, in, zero, [&](int i, int v, vfloat sum) __attribute__((always_inline)) {
                 const vint active = load<vfloat>(mask + i * width + v * lanes) > vfloat{};
@@ -400,7 +401,7 @@ BatchResult run(const Network& network, const Sequences& sequences, const Target
 }  // namespace
 
 BatchResult loss_gradient_kernel(const Network& network, const Sequences& sequences, const Targets& targets,
-                                float* gradient, float* input_gradient, float* scratch) {
+                                 float* gradient, float* input_gradient, float* scratch) {
     switch (network.hidden_size) {
         case 2:
             return run<2>(network, sequences, targets, gradient, input_gradient, scratch);
@@ -418,7 +419,8 @@ BatchResult loss_gradient_kernel(const Network& network, const Sequences& sequen
 }
 
 bool adamw_kernel(const AdamW& adamw, double learning_rate, std::int64_t step, double scale, std::int64_t count,
-                  const float* gradients, std::int64_t pieces, float* parameters, float* first_moment, float* second_moment) {
+                  const float* gradients, std::int64_t pieces, float* parameters, float* first_moment,
+                  float* second_moment) {
     const double correction1 = 1 - __builtin_pow(adamw.beta1, step), correction2 = 1 - __builtin_pow(adamw.beta2, step);
     const vfloat beta1 = broadcast(static_cast<float>(adamw.beta1));
     const vfloat rest1 = broadcast(static_cast<float>(1 - adamw.beta1));

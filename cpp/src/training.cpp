@@ -75,14 +75,8 @@ Network network_of(int hidden_size, int seq_len, int output_size, bool biases, c
     const float* W_hi = parameters + d * d;
     const float* W_oh = W_hi + d;
     const float* b_h = W_oh + outputs * d;
-    return {hidden_size,
-            seq_len,
-            output_size,
-            parameters,
-            W_hi,
-            W_oh,
-            biases ? b_h : nullptr,
-            biases ? b_h + d : nullptr};
+    return {
+        hidden_size, seq_len, output_size, parameters, W_hi, W_oh, biases ? b_h : nullptr, biases ? b_h + d : nullptr};
 }
 
 std::int64_t loss_gradient_scratch(const Network& network) {
@@ -159,12 +153,11 @@ std::int64_t train(const Recipe& recipe, TrainingState& state, std::int64_t step
             const std::int64_t set = done % 2 * pieces;
             for (std::int64_t piece = pieces * worker / workers; piece < pieces * (worker + 1) / workers; ++piece) {
                 const std::int64_t first = tiles * piece / pieces * tile_sequences;
-                const std::int64_t last =
-                    std::min(tiles * (piece + 1) / pieces * tile_sequences, recipe.batch_size);
+                const std::int64_t last = std::min(tiles * (piece + 1) / pieces * tile_sequences, recipe.batch_size);
                 const Sequences sequences = {nullptr, recipe.key, step * tiles * tile_sequences + first, last - first};
                 results[set + piece] = OUTSAMPLE_KERNEL(loss_gradient_kernel)(
-                    network, sequences, {recipe.task, nullptr, nullptr}, gradients.data() + (set + piece) * stride, nullptr,
-                    scratch.data());
+                    network, sequences, {recipe.task, nullptr, nullptr}, gradients.data() + (set + piece) * stride,
+                    nullptr, scratch.data());
             }
             barrier.wait();
             BatchResult total = {0, 0};
@@ -172,11 +165,11 @@ std::int64_t train(const Recipe& recipe, TrainingState& state, std::int64_t step
                 total.loss += results[set + piece].loss;
                 total.correct += results[set + piece].correct;
             }
-            well = OUTSAMPLE_KERNEL(adamw_kernel)(recipe.adamw, recipe.schedule.learning_rate(step), step + 1,
-                                                  1.0 / double(recipe.batch_size), stride,
-                                                  gradients.data() + set * stride, pieces, weights.data(),
-                                                  first_moment.data(), second_moment.data()) &&
-                   std::isfinite(total.loss);
+            well =
+                OUTSAMPLE_KERNEL(adamw_kernel)(recipe.adamw, recipe.schedule.learning_rate(step), step + 1,
+                                               1.0 / double(recipe.batch_size), stride, gradients.data() + set * stride,
+                                               pieces, weights.data(), first_moment.data(), second_moment.data()) &&
+                std::isfinite(total.loss);
             if (worker == 0) {
                 loss[done] = total.loss / double(recipe.batch_size);
                 correct[done] = total.correct;

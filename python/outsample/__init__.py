@@ -20,6 +20,7 @@ from outsample.loading import load, state_dict_from
 from outsample.models import RNN, Model
 from outsample.noise import PROTOCOLS, NoiseEnsemble, Protocol, get_protocol, require_fitting
 from outsample.tasks import TASKS, Task, get_task
+from outsample.training import DivergenceError, Gradients, LogPoint, TrainingResult, gradients, train
 from outsample.transformer import Transformer
 from outsample.truth import Truth, ground_truth
 
@@ -36,15 +37,19 @@ __all__ = [
     "ConfidenceInterval",
     "Constant",
     "Cost",
+    "DivergenceError",
     "Enumeration",
     "Estimate",
     "Estimator",
     "ExactIntegration",
+    "Gradients",
+    "LogPoint",
     "Model",
     "MonteCarlo",
     "NoiseEnsemble",
     "Protocol",
     "Task",
+    "TrainingResult",
     "Transformer",
     "Truth",
     "build_info",
@@ -52,10 +57,12 @@ __all__ = [
     "gaussian",
     "get_protocol",
     "get_task",
+    "gradients",
     "ground_truth",
     "load",
     "require_fitting",
     "state_dict_from",
+    "train",
     "use_isa",
     "zoo",
 ]

@@ -61,6 +61,32 @@ def integrate_exactly(network: Network, task: str, threads: int = 1) -> dict[str
 def transformer_count_correct(model: Transformer, x: NDArray[np.int32], threads: int = 1) -> int: ...
 def transformer_count_correct_range(model: Transformer, first: int, count: int, threads: int = 1) -> int: ...
 def transformer_forward(model: Transformer, x: NDArray[np.int32], threads: int = 1) -> NDArray[np.float64]: ...
+def loss_gradient(
+    network: Network,
+    x: NDArray[np.float32],
+    task: str,
+    targets: NDArray[np.float32] | None = None,
+    logit_gradients: NDArray[np.float32] | None = None,
+    input_gradients: bool = False,
+    threads: int = 1,
+) -> tuple[float, int, NDArray[np.float64], Any]: ...
+def train(
+    hidden_size: int,
+    seq_len: int,
+    task: str,
+    output_size: int,
+    biases: bool,
+    batch_size: int,
+    key: int,
+    adamw: tuple[float, float, float, float],
+    schedule: tuple[float, int, float, int],
+    parameters: NDArray[np.float32],
+    first_moment: NDArray[np.float32],
+    second_moment: NDArray[np.float32],
+    step: int,
+    steps: int,
+    threads: int = 1,
+) -> tuple[int, NDArray[np.float64], NDArray[np.int64]]: ...
 def use_isa(name: str) -> None: ...
 def condition_on_half_space(
     mean: NDArray[np.float64], covariance: NDArray[np.float64], normal: NDArray[np.float64], offset: float

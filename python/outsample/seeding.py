@@ -54,6 +54,7 @@ _DOMAINS = {
     "truth": 0x74727574,
     "estimation": 0x65737469,
     "bootstrap": 0x626F6F74,
+    "training": 0x74726169,
 }
 
 
@@ -65,7 +66,7 @@ def domain_seed(domain: str, seed: int, *path: int) -> np.random.SeedSequence:
     domain : str
         ``"evaluation"`` (noise of models that methods are scored on), ``"fitting"`` (noise and labels of models that
         anything is fitted on), ``"truth"``, ``"estimation"`` (random numbers of the methods under comparison),
-        ``"bootstrap"``.
+        ``"bootstrap"``, ``"training"``.
     seed : int
         Non-negative.
     path : int
