@@ -14,10 +14,10 @@ from types import ModuleType
 from typing import Any
 
 import outsample
-from outsample.cli import challenge, compare, estimate, info
+from outsample.cli import challenge, compare, estimate, info, train
 
 #: In the order of ``outsample --help``.
-COMMANDS: tuple[ModuleType, ...] = (challenge, estimate, compare, info)
+COMMANDS: tuple[ModuleType, ...] = (challenge, estimate, compare, train, info)
 
 
 def build_parser() -> argparse.ArgumentParser:
