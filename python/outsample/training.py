@@ -296,7 +296,7 @@ class _State:
     @classmethod
     def load(cls, path: Path, settings: _Settings) -> _State:
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
                 header = json.loads(str(file["header"]))
                 arrays = {name: file[name] for name in file.files if name != "header"}
             theirs = header["settings"]

@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, TypeError, FileNotFoundError, IsADirectoryError, PermissionError) as error:
         print(f"outsample {args.command}: error: {error}", file=sys.stderr)
         return 2
-    except (OSError, ImportError) as error:
+    except (OSError, ImportError, ArithmeticError) as error:
         print(f"outsample {args.command}: error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
