@@ -340,6 +340,7 @@ def test_divergence_stops_with_advice():
     ("change", "error", "text"),
     [
         ({"task": "sort"}, ValueError, "task must be one of"),
+        ({"task": "longest_cycle"}, ValueError, "task must be one of Gaussian inputs"),
         ({"task": "argmedian", "seq_len": 4}, ValueError, "seq_len must be odd"),
         ({"seq_len": 1}, ValueError, "seq_len must be at least 2"),
         ({"hidden_size": 0}, ValueError, "hidden_size must be from 1 to 4096, got 0"),
@@ -385,6 +386,11 @@ def test_bad_arguments(change, error, text):
 def test_bad_batches(arguments, text):
     with pytest.raises(ValueError, match=text):
         osp.gradients(random_rnn(4, 3), **({"x": np.zeros((4, 3))} | arguments))
+
+
+def test_gradients_need_a_recurrent_network():
+    with pytest.raises(TypeError, match="model must be an RNN, got str"):
+        osp.gradients("model.npz", np.zeros((4, 3)))
 
 
 def test_results_are_values(tmp_path):

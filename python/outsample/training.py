@@ -137,6 +137,8 @@ class _Settings:
                 raise TypeError(f"{name} must be a number, got {type(value).__name__}")
             object.__setattr__(self, name, float(value))
         object.__setattr__(self, "betas", tuple(map(float, self.betas)))
+        if get_task(self.task).inputs != "gaussian":
+            raise ValueError(f"task must be one of Gaussian inputs, which the trainer draws, got {self.task}")
         get_task(self.task).check_seq_len(self.seq_len)
         require("hidden_size", "from 1 to 4096", 1 <= self.hidden_size <= 4096)
         require("seq_len", "at most 4096", self.seq_len <= 4096)
@@ -553,6 +555,8 @@ def gradients(
     >>> gradients(model, [[1.0, 2.0]], logit_gradients=[[1.0, 0.0]]).inputs
     array([[0., 1.]], dtype=float32)
     """
+    if not isinstance(model, RNN):
+        raise TypeError(f"model must be an RNN, got {type(model).__name__}")
     if targets is not None and logit_gradients is not None:
         raise ValueError("targets and logit_gradients must not both be given")
 
