@@ -19,6 +19,7 @@ from outsample.estimators import (
 from outsample.loading import load, state_dict_from
 from outsample.models import RNN, Model
 from outsample.noise import PROTOCOLS, NoiseEnsemble, Protocol, get_protocol, require_fitting
+from outsample.surprise import explain, surprise_left
 from outsample.tasks import TASKS, Task, get_task
 from outsample.training import DivergenceError, Gradients, LogPoint, TrainingResult, gradients, train
 from outsample.transformer import Transformer
@@ -54,6 +55,7 @@ __all__ = [
     "Truth",
     "build_info",
     "compare",
+    "explain",
     "gaussian",
     "get_protocol",
     "get_task",
@@ -62,6 +64,7 @@ __all__ = [
     "load",
     "require_fitting",
     "state_dict_from",
+    "surprise_left",
     "train",
     "use_isa",
     "zoo",

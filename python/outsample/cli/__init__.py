@@ -14,10 +14,12 @@ from types import ModuleType
 from typing import Any
 
 import outsample
-from outsample.cli import challenge, compare, estimate, info, train
 
 #: In the order of ``outsample --help``.
+COMMANDS: tuple[ModuleType, ...] = (challenge, estimate, compare, surprise, info)
 COMMANDS: tuple[ModuleType, ...] = (challenge, estimate, compare, train, info)
+from outsample.cli import challenge, compare, estimate, info, surprise
+from outsample.cli import challenge, compare, estimate, info, train
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
 
@@ -43,11 +44,11 @@ class ExactIntegration(Estimator):
         if model.seq_len > _MAX_SEQ_LEN:
             raise ValueError(f"method exact needs seq_len at most {_MAX_SEQ_LEN}, got {model.seq_len}")
 
-    def minimum_budget(self, model: RNN) -> int:
+    def minimum_budget(self, model: Any) -> int:
         """Cost of this network in forward equivalents, rounded up; takes as long as the estimate itself."""
         self.check(model)
         found = _core.integrate_exactly(model._network, model.task.name)
-        return -(-int(found["multiply_adds"]) // model.forward_multiply_adds)
+        return math.ceil(int(found["multiply_adds"]) / int(model.forward_multiply_adds))
 
     def _estimate(self, model: RNN, task: Task, budget: int, rng: Any, threads: int) -> Estimate:
         found = _core.integrate_exactly(model._network, task.name, threads)
