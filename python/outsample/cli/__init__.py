@@ -14,12 +14,10 @@ from types import ModuleType
 from typing import Any
 
 import outsample
+from outsample.cli import challenge, compare, estimate, info, surprise, train
 
 #: In the order of ``outsample --help``.
-COMMANDS: tuple[ModuleType, ...] = (challenge, estimate, compare, surprise, info)
-COMMANDS: tuple[ModuleType, ...] = (challenge, estimate, compare, train, info)
-from outsample.cli import challenge, compare, estimate, info, surprise
-from outsample.cli import challenge, compare, estimate, info, train
+COMMANDS: tuple[ModuleType, ...] = (challenge, estimate, compare, train, surprise, info)
 
 
 def build_parser() -> argparse.ArgumentParser:
