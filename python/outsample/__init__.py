@@ -2,14 +2,18 @@
 
 from outsample import _core, gaussian, zoo
 from outsample._build import build_info, use_isa
+from outsample.advice import Advice, load_advice, shipped_advice
 from outsample.comparison import Comparison, compare
+from outsample.cubature import fit_cubature
 from outsample.estimators import (
     ESTIMATORS,
     AdviceCost,
+    AdviceWarning,
     Combined,
     ConfidenceInterval,
     Constant,
     Cost,
+    EmpiricalCubature,
     Enumeration,
     Estimate,
     Estimator,
@@ -32,13 +36,16 @@ __all__ = [
     "PROTOCOLS",
     "RNN",
     "TASKS",
+    "Advice",
     "AdviceCost",
+    "AdviceWarning",
     "Combined",
     "Comparison",
     "ConfidenceInterval",
     "Constant",
     "Cost",
     "DivergenceError",
+    "EmpiricalCubature",
     "Enumeration",
     "Estimate",
     "Estimator",
@@ -56,13 +63,16 @@ __all__ = [
     "build_info",
     "compare",
     "explain",
+    "fit_cubature",
     "gaussian",
     "get_protocol",
     "get_task",
     "gradients",
     "ground_truth",
     "load",
+    "load_advice",
     "require_fitting",
+    "shipped_advice",
     "state_dict_from",
     "surprise_left",
     "train",

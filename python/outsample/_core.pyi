@@ -6,6 +6,53 @@ from numpy.typing import NDArray
 
 __version__: str
 
+class Forest:
+    def __init__(
+        self,
+        level_sizes: NDArray[np.int32],
+        parent: NDArray[np.int32],
+        x: NDArray[np.float32],
+        target: NDArray[np.int32],
+    ) -> None: ...
+    @property
+    def leaves(self) -> int: ...
+    @property
+    def nodes(self) -> int: ...
+    def multiply_adds(self, hidden_size: int, outputs: int) -> int: ...
+    def margins(
+        self, weights: NDArray[np.float32], hidden_size: int, outputs: int, threads: int = 1
+    ) -> NDArray[np.float32]: ...
+    def logits(
+        self, weights: NDArray[np.float32], hidden_size: int, outputs: int, threads: int = 1
+    ) -> NDArray[np.float32]: ...
+    def tangents(
+        self,
+        weights: NDArray[np.float32],
+        hidden_size: int,
+        outputs: int,
+        coefficients: NDArray[np.float32],
+        threads: int = 1,
+    ) -> NDArray[np.float32]: ...
+
+class Cubature:
+    def __init__(
+        self,
+        forest: Forest,
+        hidden_size: int,
+        outputs: int,
+        mean: NDArray[np.float32],
+        inverse_scale: NDArray[np.float32],
+        linear: NDArray[np.float32],
+        intercept: float,
+        hidden: NDArray[np.float32],
+        bias: NDArray[np.float32],
+        out: NDArray[np.float32],
+    ) -> None: ...
+    @property
+    def multiply_adds(self) -> int: ...
+    def evaluate(self, network: Network) -> tuple[float, float]: ...
+    def evaluate_many(self, networks: list[Network], threads: int = 1) -> NDArray[np.float64]: ...
+
 class Network:
     def __init__(
         self,
@@ -116,3 +163,12 @@ def relu_moments(
 def truncated_normal_moments(
     mean: NDArray[np.float64], variance: NDArray[np.float64], lower: NDArray[np.float64], upper: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]: ...
+def count_correct_at(
+    weights: NDArray[np.float32],
+    hidden_size: int,
+    outputs: int,
+    x: NDArray[np.float32],
+    target: NDArray[np.int32],
+    threads: int = 1,
+) -> NDArray[np.int64]: ...
+def weight_means(networks: list[Network]) -> NDArray[np.float64]: ...

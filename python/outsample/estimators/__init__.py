@@ -9,6 +9,7 @@ from __future__ import annotations
 from outsample.estimators.base import AdviceCost, ConfidenceInterval, Cost, Estimate, Estimator
 from outsample.estimators.combined import Combined
 from outsample.estimators.constant import Constant
+from outsample.estimators.empirical_cubature import AdviceWarning, EmpiricalCubature
 from outsample.estimators.enumeration import Enumeration
 from outsample.estimators.exact import ExactIntegration
 from outsample.estimators.monte_carlo import MonteCarlo
@@ -21,16 +22,19 @@ ESTIMATORS: dict[str, type[Estimator]] = {
         MonteCarlo,
         ExactIntegration,
         Enumeration,
+        EmpiricalCubature,
     )
 }
 
 __all__ = [
     "ESTIMATORS",
     "AdviceCost",
+    "AdviceWarning",
     "Combined",
     "ConfidenceInterval",
     "Constant",
     "Cost",
+    "EmpiricalCubature",
     "Enumeration",
     "Estimate",
     "Estimator",

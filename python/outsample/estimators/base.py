@@ -241,10 +241,10 @@ class Estimator(ABC):
 
     def estimate_many(
         self, models: Sequence[Any], budget: int, *, rng: RNGLike = None, threads: int = 1
-    ) -> list[Estimate]:
+    ) -> Sequence[Estimate]:
         """Estimate many networks; model i gets the i-th child of ``rng``.
 
-        Methods that can do a batch faster than one network after another override `_estimate_many`.
+        Methods that can do a batch faster than one network after another override this.
         """
         seeds = seed_sequence(rng).spawn(len(models))
         return [self.estimate(m, budget, rng=s, threads=threads) for m, s in zip(models, seeds, strict=True)]

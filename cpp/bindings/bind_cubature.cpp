@@ -1,0 +1,209 @@
+#include "bind_network.hpp"
+#include "outsample/cubature.hpp"
+
+#include <cmath>
+#include <string>
+
+namespace {
+
+std::vector<float> floats(const Array<float>& array) { return {array.data(), array.data() + array.size()}; }
+std::vector<int> integers(const Array<int>& array) { return {array.data(), array.data() + array.size()}; }
+
+void check_threads(int threads) {
+    if (threads < 1) throw std::invalid_argument("threads must be at least 1, got " + std::to_string(threads));
+}
+
+// Rows of a (count, parameters) array: W_hh, W_hi, W_oh one after the other.
+std::vector<const float*> rows(const Array<float>& weights, int hidden_size, int outputs) {
+    if (hidden_size < 1) throw std::invalid_argument("hidden_size must be at least 1");
+    if (outputs < 1) throw std::invalid_argument("outputs must be at least 1");
+    const py::ssize_t size = py::ssize_t(hidden_size) * (hidden_size + 1 + outputs);
+    if (weights.ndim() != 2 || weights.shape(1) != size)
+        throw std::invalid_argument("weights must have shape (networks, " + std::to_string(size) + ")");
+    std::vector<const float*> result;
+    for (py::ssize_t i = 0; i < weights.shape(0); ++i) result.push_back(weights.data() + i * size);
+    return result;
+}
+
+void check_targets(const outsample::Forest& forest, int outputs) {
+    for (int target : forest.target())
+        if (target < 0 || target >= outputs)
+            throw std::invalid_argument("target must be between 0 and " + std::to_string(outputs - 1) + ", got " +
+                                        std::to_string(target));
+}
+
+Array<float> margins(const outsample::Forest& forest, const Array<float>& weights, int hidden_size, int outputs,
+                     int threads) {
+    check_threads(threads);
+    check_targets(forest, outputs);
+    const auto pointers = rows(weights, hidden_size, outputs);
+    const py::ssize_t count = pointers.size();
+    Array<float> result({py::ssize_t(forest.leaves()), count});
+    float* out = result.mutable_data();
+    {
+        py::gil_scoped_release release;
+        outsample::point_margins(forest, hidden_size, outputs, pointers.data(), count, out, threads);
+    }
+    return result;
+}
+
+Array<float> logits(const outsample::Forest& forest, const Array<float>& weights, int hidden_size, int outputs,
+                    int threads) {
+    check_threads(threads);
+    const auto pointers = rows(weights, hidden_size, outputs);
+    const py::ssize_t count = pointers.size();
+    Array<float> result({py::ssize_t(forest.leaves()), py::ssize_t(outputs), count});
+    float* out = result.mutable_data();
+    {
+        py::gil_scoped_release release;
+        outsample::point_logits(forest, hidden_size, outputs, pointers.data(), count, out, threads);
+    }
+    return result;
+}
+
+Array<float> tangents(const outsample::Forest& forest, const Array<float>& weights, int hidden_size, int outputs,
+                      const Array<float>& coefficients, int threads) {
+    check_threads(threads);
+    check_targets(forest, outputs);
+    const auto pointers = rows(weights, hidden_size, outputs);
+    const py::ssize_t count = pointers.size();
+    if (coefficients.ndim() != 2 || coefficients.shape(0) != forest.leaves() || coefficients.shape(1) != count)
+        throw std::invalid_argument("coefficients must have shape (" + std::to_string(forest.leaves()) + ", " +
+                                    std::to_string(count) + ")");
+    Array<float> result({py::ssize_t(forest.nodes()), count});
+    const float* in = coefficients.data();
+    float* out = result.mutable_data();
+    {
+        py::gil_scoped_release release;
+        outsample::point_tangents(forest, hidden_size, outputs, pointers.data(), count, in, out, threads);
+    }
+    return result;
+}
+
+Array<std::int64_t> count_correct_at(const Array<float>& weights, int hidden_size, int outputs, const Array<float>& x,
+                                     const Array<int>& target, int threads) {
+    check_threads(threads);
+    const auto pointers = rows(weights, hidden_size, outputs);
+    if (x.ndim() != 2 || x.shape(1) < 1) throw std::invalid_argument("x must have shape (count, n)");
+    if (target.ndim() != 1 || target.shape(0) != x.shape(0))
+        throw std::invalid_argument("target must have shape (" + std::to_string(x.shape(0)) + ",)");
+    Array<std::int64_t> result(py::ssize_t(pointers.size()));
+    const float* in = x.data();
+    const int* answers = target.data();
+    std::int64_t* out = result.mutable_data();
+    const py::ssize_t count = x.shape(0);
+    const int n = static_cast<int>(x.shape(1));
+    {
+        py::gil_scoped_release release;
+        outsample::count_correct_at(hidden_size, n, outputs, pointers.data(), pointers.size(), in, answers, count, out,
+                                    threads);
+    }
+    return result;
+}
+
+// Mean absolute value and mean of each weight array: enough to tell trained networks apart, far too little to rebuild
+// one.
+Array<double> weight_means(const std::vector<std::shared_ptr<PyNetwork>>& networks) {
+    Array<double> result({py::ssize_t(networks.size()), py::ssize_t(6)});
+    double* out = result.mutable_data();
+    for (const auto& network : networks) {
+        const auto& view = network->view();
+        const int d = view.hidden_size;
+        const float* arrays[3] = {view.W_hh, view.W_hi, view.W_oh};
+        const int sizes[3] = {d * d, d, view.output_size * d};
+        for (int a = 0; a < 3; ++a) {
+            double magnitude = 0, sum = 0;
+            for (int i = 0; i < sizes[a]; ++i) {
+                magnitude += std::abs(arrays[a][i]);
+                sum += arrays[a][i];
+            }
+            *out++ = magnitude / sizes[a];
+            *out++ = sum / sizes[a];
+        }
+    }
+    return result;
+}
+
+void check_network(const outsample::Cubature& cubature, const outsample::Network& network) {
+    if (network.hidden_size != cubature.hidden_size() || network.seq_len != cubature.seq_len() ||
+        network.output_size != cubature.outputs() || network.b_h || network.b_o)
+        throw std::invalid_argument("network must have hidden_size " + std::to_string(cubature.hidden_size()) +
+                                    ", seq_len " + std::to_string(cubature.seq_len()) + " and no biases");
+}
+
+}  // namespace
+
+void bind_cubature(py::module_& m) {
+    using outsample::Cubature;
+    using outsample::Forest;
+    py::class_<Forest, std::shared_ptr<Forest>>(m, "Forest", "Input points that share prefixes, immutable.")
+        .def(py::init([](const Array<int>& level_sizes, const Array<int>& parent, const Array<float>& x,
+                         const Array<int>& target) {
+                 return Forest(integers(level_sizes), integers(parent), floats(x), integers(target));
+             }),
+             "level_sizes"_a, "parent"_a, "x"_a, "target"_a)
+        .def_property_readonly("leaves", &Forest::leaves)
+        .def_property_readonly("nodes", &Forest::nodes)
+        .def("multiply_adds", &Forest::multiply_adds, "hidden_size"_a, "outputs"_a)
+        .def("margins", &margins, "weights"_a, "hidden_size"_a, "outputs"_a, "threads"_a = 1,
+             "Margins (leaves, networks).")
+        .def("logits", &logits, "weights"_a, "hidden_size"_a, "outputs"_a, "threads"_a = 1,
+             "Logits (leaves, outputs, networks).")
+        .def("tangents", &tangents, "weights"_a, "hidden_size"_a, "outputs"_a, "coefficients"_a, "threads"_a = 1,
+             "Derivatives (nodes, networks) of the sum over leaves of coefficient times margin.");
+
+    m.def("count_correct_at", &count_correct_at, "weights"_a, "hidden_size"_a, "outputs"_a, "x"_a, "target"_a,
+          "threads"_a = 1, "How many of the inputs x (count, n) each network (a row of weights) answers correctly.");
+
+    m.def("weight_means", &weight_means, "networks"_a,
+          "Mean absolute value and mean of W_hh, W_hi and W_oh (networks, 6).");
+
+    py::class_<Cubature, std::shared_ptr<Cubature>>(m, "Cubature", "Points with a readout, immutable.")
+        .def(py::init([](const Forest& forest, int hidden_size, int outputs, const Array<float>& mean,
+                         const Array<float>& inverse_scale, const Array<float>& linear, double intercept,
+                         const Array<float>& hidden, const Array<float>& bias, const Array<float>& out) {
+                 Cubature::Readout readout;
+                 readout.mean = floats(mean);
+                 readout.inverse_scale = floats(inverse_scale);
+                 readout.linear = floats(linear);
+                 readout.hidden = floats(hidden);
+                 readout.bias = floats(bias);
+                 readout.out = floats(out);
+                 readout.intercept = intercept;
+                 return Cubature(forest, hidden_size, outputs, std::move(readout));
+             }),
+             "forest"_a, "hidden_size"_a, "outputs"_a, "mean"_a, "inverse_scale"_a, "linear"_a, "intercept"_a,
+             "hidden"_a, "bias"_a, "out"_a)
+        .def_property_readonly("multiply_adds", &Cubature::multiply_adds)
+        .def(
+            "evaluate",
+            [](const Cubature& cubature, const PyNetwork& network) {
+                check_network(cubature, network.view());
+                outsample::CubatureResult result;
+                {
+                    py::gil_scoped_release release;
+                    result = cubature.evaluate(network.view().W_hh);
+                }
+                return std::make_pair(result.value, result.distance);
+            },
+            "network"_a, "Value and distance for one network.")
+        .def(
+            "evaluate_many",
+            [](const Cubature& cubature, const std::vector<std::shared_ptr<PyNetwork>>& networks, int threads) {
+                check_threads(threads);
+                std::vector<const float*> pointers;
+                for (const auto& network : networks) {
+                    check_network(cubature, network->view());
+                    pointers.push_back(network->view().W_hh);
+                }
+                Array<double> result({py::ssize_t(networks.size()), py::ssize_t(2)});
+                static_assert(sizeof(outsample::CubatureResult) == 2 * sizeof(double));
+                auto* out = reinterpret_cast<outsample::CubatureResult*>(result.mutable_data());
+                {
+                    py::gil_scoped_release release;
+                    cubature.evaluate_many(pointers.data(), static_cast<std::int64_t>(pointers.size()), out, threads);
+                }
+                return result;
+            },
+            "networks"_a, "threads"_a = 1, "Values and distances (networks, 2).");
+}

@@ -1,0 +1,159 @@
+// Empirical cubature: margins of networks at fixed input points that share prefixes, their derivatives with respect to
+// the points, and the fused estimate (margins, features, readout).
+//
+// The points are the leaves of a forest. Level t holds the distinct prefixes of t + 1 inputs, so the state after a
+// shared prefix is computed once. The same kernels run in two arrangements: one network with points in lanes, and many
+// networks in lanes with one point after the other.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "outsample/isa.hpp"
+#include "outsample/network.hpp"
+
+namespace outsample {
+
+// What the kernels walk: `nodes` of one arrangement (a node is one prefix, or one lane group of prefixes). Children of
+// a node are consecutive and levels are sorted by parent, so that a chunk of roots and all that hangs from them is a
+// range on every level.
+struct ForestView {
+    int hidden_size;
+    int seq_len;             // levels
+    int outputs;             // logits; 1: the margin is the output itself
+    const int* level_begin;  // seq_len + 1: first node of each level
+    const int* parent;       // per node: index within the level above, 0 for roots
+    const float* x;          // per node: the input, or one per lane
+    const int* target;       // per leaf (index within the last level): right answer, or one per lane
+    int chunks;              // ranges of roots that are walked one after the other
+    const int* chunk_begin;  // (chunks + 1) x seq_len: first node, within its level, of each chunk
+    int max_chunk_level;     // most nodes of one level in one chunk
+    int max_chunk_nodes;     // most nodes in one chunk
+};
+
+// The points, owned, in plain order: level by level.
+class Forest {
+  public:
+    // Throws std::invalid_argument unless parents are sorted, in range and leave no prefix without a leaf.
+    Forest(std::vector<int> level_sizes, std::vector<int> parent, std::vector<float> x, std::vector<int> target);
+
+    int seq_len() const { return static_cast<int>(level_sizes_.size()); }
+    int nodes() const { return static_cast<int>(parent_.size()); }
+    int leaves() const { return level_sizes_.back(); }
+    const std::vector<int>& target() const { return target_; }
+
+    // Multiply-adds of one network's margins: shared prefixes once, products with a zero state not at all.
+    long long multiply_adds(int hidden_size, int outputs) const;
+
+    // Networks in lanes: chunks of at most about `leaves_per_chunk` leaves.
+    ForestView networks_in_lanes(int hidden_size, int outputs) const;
+
+    const std::vector<int>& level_begin() const { return level_begin_; }
+    const std::vector<int>& parent() const { return parent_; }
+    const std::vector<float>& x() const { return x_; }
+
+  private:
+    std::vector<int> level_sizes_, level_begin_, parent_, target_, chunk_begin_;
+    std::vector<float> x_;
+    int max_chunk_level_ = 0, max_chunk_nodes_ = 0;
+};
+
+// The readout. Features of a leaf with margin m are tanh(0.5 z), tanh(1.5 z), tanh(4.5 z) with z = m * inverse_scale;
+// value = intercept + sum of linear * feature + sum over units of out * gelu(bias + sum of hidden * feature), where
+// gelu(a) = a (1 + tanh(0.851 a)) / 2. The distance is the mean over leaves of ((m - mean) * inverse_scale)^2.
+struct ReadoutView {
+    int units;                   // hidden units, 0: linear
+    const float* mean;           // per leaf (and lane)
+    const float* inverse_scale;  // per leaf (and lane); 0 on padding lanes
+    const float* linear;         // 3 per leaf (and lane)
+    const float* hidden;         // 3 x units per leaf (and lane)
+    const float* bias;           // units
+    const float* out;            // units
+};
+
+constexpr int cubature_temperatures = 3;
+constexpr int cubature_max_lanes = 16;
+
+struct CubatureResult {
+    double value;
+    double distance;
+};
+
+// Points with a readout, owned, arranged for every vector width.
+class Cubature {
+  public:
+    struct Readout {
+        std::vector<float> mean, inverse_scale, linear, hidden, bias, out;
+        double intercept = 0;
+    };
+    // linear: leaves x 3; hidden: leaves x 3 x units; bias and out: units.
+    Cubature(Forest forest, int hidden_size, int outputs, Readout readout);
+
+    int hidden_size() const { return hidden_size_; }
+    int outputs() const { return outputs_; }
+    int seq_len() const { return forest_.seq_len(); }
+    const Forest& forest() const { return forest_; }
+
+    // Multiply-adds of one estimate, the readout included.
+    long long multiply_adds() const;
+
+    // weights: W_hh, W_hi, W_oh one after the other. Points in lanes.
+    CubatureResult evaluate(const float* weights) const;
+
+    // Networks in lanes; the same values up to the order of additions.
+    void evaluate_many(const float* const* weights, std::int64_t count, CubatureResult* results, int threads) const;
+
+  private:
+    struct Lanes {  // points in lanes, for one vector width
+        int lanes = 0;
+        std::vector<int> level_begin, parent, target, chunk_begin;
+        std::vector<float> x, mean, inverse_scale, linear, hidden;
+        int max_chunk_level = 0, max_chunk_nodes = 0;
+    };
+    Lanes arrange(int lanes) const;
+
+    Forest forest_;
+    int hidden_size_, outputs_;
+    Readout readout_;
+    std::vector<Lanes> arranged_;
+};
+
+// Margins at all leaves of many networks: target's logit minus the best other one. margins: leaves x count.
+void point_margins(const Forest& forest, int hidden_size, int outputs, const float* const* weights, std::int64_t count,
+                   float* margins, int threads);
+
+// Logits at all leaves of many networks: leaves x outputs x count.
+void point_logits(const Forest& forest, int hidden_size, int outputs, const float* const* weights, std::int64_t count,
+                  float* logits, int threads);
+
+// Derivative of sum over leaves of coefficient * margin with respect to the input at every node, per network.
+// coefficients: leaves x count; tangents: nodes x count.
+void point_tangents(const Forest& forest, int hidden_size, int outputs, const float* const* weights, std::int64_t count,
+                    const float* coefficients, float* tangents, int threads);
+
+// How many of the given inputs (count x n, with their right answers) each network answers correctly.
+void count_correct_at(int hidden_size, int seq_len, int outputs, const float* const* weights, std::int64_t networks,
+                      const float* x, const int* target, std::int64_t count, std::int64_t* correct, int threads);
+
+// Floats of scratch space for any kernel below.
+std::int64_t cubature_scratch(const ForestView& forest, int units);
+
+// Kernels. Packed weights hold one vector (a lane per network) per weight. Results of readouts are `value, distance *
+// leaves` without the intercept: one pair, or a value per lane and then a distance per lane.
+OUTSAMPLE_DECLARE_KERNEL(int, cubature_lanes, ())
+OUTSAMPLE_DECLARE_KERNEL(void, cubature_pack, (const float* const* weights, int count, int size, float* packed))
+OUTSAMPLE_DECLARE_KERNEL(void, cubature_margins,
+                         (const ForestView& forest, const float* packed, float* scratch, float* margins,
+                          std::int64_t stride, int filled, bool logits))
+OUTSAMPLE_DECLARE_KERNEL(void, cubature_tangents,
+                         (const ForestView& forest, const float* packed, float* scratch, const float* coefficients,
+                          float* tangents, std::int64_t stride, int filled))
+OUTSAMPLE_DECLARE_KERNEL(void, cubature_readout_one,
+                         (const ForestView& forest, const ReadoutView& readout, const float* weights, float* scratch,
+                          double* result))
+OUTSAMPLE_DECLARE_KERNEL(void, cubature_readout_many,
+                         (const ForestView& forest, const ReadoutView& readout, const float* packed, float* scratch,
+                          double* result))
+OUTSAMPLE_DECLARE_KERNEL(std::int64_t, cubature_count, (const ForestView& forest, const float* weights, float* scratch))
+
+}  // namespace outsample

@@ -1,0 +1,344 @@
+#include "outsample/cubature.hpp"
+
+#include <algorithm>
+#include <memory>
+#include <stdexcept>
+#include <string>
+
+#include "outsample/parallel.hpp"
+
+namespace outsample {
+
+namespace {
+
+constexpr int tile_nodes = 4;  // as in the kernels
+
+// Cuts a forest at its roots into chunks of about `wanted` leaves.
+struct Chunks {
+    std::vector<int> begin;
+    int count = 0, max_level = 0, max_nodes = 0;
+};
+
+Chunks cut(const std::vector<int>& level_begin, const std::vector<int>& parent, int wanted) {
+    const int n = static_cast<int>(level_begin.size()) - 1;
+    const int roots = level_begin[1];
+    Chunks chunks;
+    std::vector<int> at(n, 0), next(n, 0);
+    chunks.begin.insert(chunks.begin.end(), at.begin(), at.end());
+    for (int root = 0; root < roots; ++root) {
+        next[0] = root + 1;
+        for (int t = 1; t < n; ++t) {
+            const int size = level_begin[t + 1] - level_begin[t];
+            while (next[t] < size && parent[level_begin[t] + next[t]] < next[t - 1]) ++next[t];
+        }
+        if (next[n - 1] - at[n - 1] < wanted && root + 1 < roots) continue;
+        int nodes = 0;
+        for (int t = 0; t < n; ++t) {
+            chunks.max_level = std::max(chunks.max_level, next[t] - at[t]);
+            nodes += next[t] - at[t];
+        }
+        chunks.max_nodes = std::max(chunks.max_nodes, nodes);
+        at = next;
+        chunks.begin.insert(chunks.begin.end(), at.begin(), at.end());
+        ++chunks.count;
+    }
+    return chunks;
+}
+
+std::int64_t weight_count(int hidden_size, int outputs) {
+    return static_cast<std::int64_t>(hidden_size) * (hidden_size + 1 + outputs);
+}
+
+// Runs work(first, filled, packed, scratch) for each lane group of networks.
+template <class Work>
+void for_lane_groups(const ForestView& forest, const float* const* weights, std::int64_t count, int units, int threads,
+                     Work work) {
+    const int lanes = OUTSAMPLE_KERNEL(cubature_lanes)();
+    const int size = static_cast<int>(weight_count(forest.hidden_size, forest.outputs));
+    parallel_for(count, lanes, threads, [&](std::int64_t first, std::int64_t last) {
+        std::vector<float> packed(static_cast<std::size_t>(size) * lanes), scratch(cubature_scratch(forest, units));
+        for (std::int64_t i = first; i < last; i += lanes) {
+            const int filled = static_cast<int>(std::min<std::int64_t>(lanes, last - i));
+            OUTSAMPLE_KERNEL(cubature_pack)(weights + i, filled, size, packed.data());
+            work(i, filled, packed.data(), scratch.data());
+        }
+    });
+}
+
+}  // namespace
+
+std::int64_t cubature_scratch(const ForestView& forest, int units) {
+    const std::int64_t d = forest.hidden_size;
+    const std::int64_t vectors = 2 + units + tile_nodes * (forest.outputs + 2 * d) +
+                                 4 * static_cast<std::int64_t>(forest.max_chunk_level) * d +
+                                 static_cast<std::int64_t>(forest.max_chunk_nodes) * d;
+    return vectors * cubature_max_lanes;
+}
+
+Forest::Forest(std::vector<int> level_sizes, std::vector<int> parent, std::vector<float> x, std::vector<int> target)
+    : level_sizes_(std::move(level_sizes)), parent_(std::move(parent)), target_(std::move(target)), x_(std::move(x)) {
+    if (level_sizes_.empty()) throw std::invalid_argument("level_sizes must not be empty");
+    level_begin_.push_back(0);
+    for (int size : level_sizes_) {
+        if (size < 1) throw std::invalid_argument("level_sizes must be positive, got " + std::to_string(size));
+        level_begin_.push_back(level_begin_.back() + size);
+    }
+    const std::size_t nodes = level_begin_.back();
+    if (parent_.size() != nodes || x_.size() != nodes)
+        throw std::invalid_argument("parent and x must have one entry per node, " + std::to_string(nodes) + ", got " +
+                                    std::to_string(parent_.size()) + " and " + std::to_string(x_.size()));
+    if (target_.size() != static_cast<std::size_t>(leaves()))
+        throw std::invalid_argument("target must have one entry per leaf, " + std::to_string(leaves()) + ", got " +
+                                    std::to_string(target_.size()));
+    for (int t = 1; t < seq_len(); ++t) {
+        const int* p = parent_.data() + level_begin_[t];
+        const int size = level_sizes_[t], above = level_sizes_[t - 1];
+        bool good = p[0] == 0 && p[size - 1] == above - 1;
+        for (int i = 1; i < size && good; ++i) good = p[i] == p[i - 1] || p[i] == p[i - 1] + 1;
+        if (!good)
+            throw std::invalid_argument("parent must be sorted and name every node of the level above, level " +
+                                        std::to_string(t) + " does not");
+    }
+    const Chunks chunks = cut(level_begin_, parent_, 16);
+    chunk_begin_ = chunks.begin;
+    max_chunk_level_ = chunks.max_level;
+    max_chunk_nodes_ = chunks.max_nodes;
+}
+
+long long Forest::multiply_adds(int hidden_size, int outputs) const {
+    const long long d = hidden_size;
+    long long total = leaves() * d * outputs;
+    for (int t = 0; t < seq_len(); ++t) {
+        total += level_sizes_[t] * d;
+        if (t + 1 < seq_len()) total += level_sizes_[t] * d * d;
+    }
+    return total;
+}
+
+ForestView Forest::networks_in_lanes(int hidden_size, int outputs) const {
+    return {
+        hidden_size,         seq_len(),        outputs,         level_begin_.data(),
+        parent_.data(),      x_.data(),        target_.data(),  static_cast<int>(chunk_begin_.size()) / seq_len() - 1,
+        chunk_begin_.data(), max_chunk_level_, max_chunk_nodes_};
+}
+
+Cubature::Cubature(Forest forest, int hidden_size, int outputs, Readout readout)
+    : forest_(std::move(forest)), hidden_size_(hidden_size), outputs_(outputs), readout_(std::move(readout)) {
+    const std::size_t leaves = forest_.leaves(), features = leaves * cubature_temperatures;
+    const std::size_t units = readout_.bias.size();
+    auto require = [](const char* name, std::size_t got, std::size_t wanted) {
+        if (got != wanted)
+            throw std::invalid_argument(std::string(name) + " must have " + std::to_string(wanted) + " entries, got " +
+                                        std::to_string(got));
+    };
+    if (hidden_size < 1) throw std::invalid_argument("hidden_size must be positive");
+    if (outputs < 1) throw std::invalid_argument("outputs must be positive");
+    require("mean", readout_.mean.size(), leaves);
+    require("inverse_scale", readout_.inverse_scale.size(), leaves);
+    require("linear", readout_.linear.size(), features);
+    require("hidden", readout_.hidden.size(), features * units);
+    require("out", readout_.out.size(), units);
+    for (int target : forest_.target())
+        if (target < 0 || target >= outputs)
+            throw std::invalid_argument("target must be between 0 and " + std::to_string(outputs - 1) + ", got " +
+                                        std::to_string(target));
+    readout_.bias.resize((units + cubature_max_lanes - 1) / cubature_max_lanes * cubature_max_lanes);
+    readout_.out.resize(readout_.bias.size());
+    for (int lanes : {4, 8, 16}) arranged_.push_back(arrange(lanes));
+}
+
+// A lane keeps its place on the way down: the k-th group of children holds the k-th child of every lane, so that no
+// state ever moves between lanes. Siblings are ordered by how much hangs from them, which keeps the groups full.
+Cubature::Lanes Cubature::arrange(int lanes) const {
+    const int n = forest_.seq_len();
+    const auto& begin = forest_.level_begin();
+    const auto& parent = forest_.parent();
+    const int units = static_cast<int>(readout_.hidden.size()) / (forest_.leaves() * cubature_temperatures);
+
+    std::vector<std::vector<int>> children(forest_.nodes());
+    std::vector<int> weight(forest_.nodes(), 0);
+    for (int t = n - 1; t >= 0; --t)
+        for (int i = begin[t]; i < begin[t + 1]; ++i) {
+            auto heavier = [&](int a, int b) { return weight[a] > weight[b]; };
+            std::stable_sort(children[i].begin(), children[i].end(), heavier);
+            weight[i] += 1;
+            if (t == 0) continue;
+            const int above = begin[t - 1] + parent[i];
+            children[above].push_back(i);
+            weight[above] += weight[i];
+        }
+    std::vector<int> roots(begin[1]);
+    for (int i = 0; i < begin[1]; ++i) roots[i] = i;
+    std::stable_sort(roots.begin(), roots.end(), [&](int a, int b) { return weight[a] > weight[b]; });
+
+    using Group = std::vector<int>;  // a node, or -1, per lane
+    std::vector<Group> level;
+    for (std::size_t i = 0; i < roots.size(); i += lanes) {
+        Group group(lanes, -1);
+        for (int lane = 0; lane < lanes && i + lane < roots.size(); ++lane) group[lane] = roots[i + lane];
+        level.push_back(group);
+    }
+
+    Lanes result;
+    result.lanes = lanes;
+    result.level_begin.push_back(0);
+    std::vector<int> above(level.size(), 0);
+    for (int t = 0; t < n; ++t) {
+        result.level_begin.push_back(result.level_begin.back() + static_cast<int>(level.size()));
+        result.parent.insert(result.parent.end(), above.begin(), above.end());
+        for (const Group& group : level)
+            for (int node : group) result.x.push_back(node < 0 ? 0.0f : forest_.x()[node]);
+        if (t + 1 == n) break;
+        std::vector<Group> next;
+        above.clear();
+        for (std::size_t g = 0; g < level.size(); ++g) {
+            std::size_t most = 0;
+            for (int node : level[g])
+                if (node >= 0) most = std::max(most, children[node].size());
+            for (std::size_t k = 0; k < most; ++k) {
+                Group group(lanes, -1);
+                for (int lane = 0; lane < lanes; ++lane) {
+                    const int node = level[g][lane];
+                    if (node >= 0 && k < children[node].size()) group[lane] = children[node][k];
+                }
+                next.push_back(group);
+                above.push_back(static_cast<int>(g));
+            }
+        }
+        level = std::move(next);
+    }
+    const int first_leaf = begin[n - 1];
+    for (const Group& group : level) {
+        auto gather = [&](std::vector<float>& to, const std::vector<float>& from, int per_leaf, int k) {
+            for (int node : group) to.push_back(node < 0 ? 0.0f : from[(node - first_leaf) * per_leaf + k]);
+        };
+        for (int node : group) result.target.push_back(node < 0 ? 0 : forest_.target()[node - first_leaf]);
+        gather(result.mean, readout_.mean, 1, 0);
+        gather(result.inverse_scale, readout_.inverse_scale, 1, 0);
+        for (int k = 0; k < cubature_temperatures; ++k)
+            gather(result.linear, readout_.linear, cubature_temperatures, k);
+        for (int k = 0; k < cubature_temperatures * units; ++k)
+            gather(result.hidden, readout_.hidden, cubature_temperatures * units, k);
+    }
+    const Chunks chunks = cut(result.level_begin, result.parent, 8);
+    result.chunk_begin = chunks.begin;
+    result.max_chunk_level = chunks.max_level;
+    result.max_chunk_nodes = chunks.max_nodes;
+    return result;
+}
+
+long long Cubature::multiply_adds() const {
+    const long long features = static_cast<long long>(forest_.leaves()) * cubature_temperatures;
+    const long long units = static_cast<long long>(readout_.hidden.size()) / features;
+    return forest_.multiply_adds(hidden_size_, outputs_) + features * (1 + units) + units;
+}
+
+CubatureResult Cubature::evaluate(const float* weights) const {
+    const int lanes = OUTSAMPLE_KERNEL(cubature_lanes)();
+    const Lanes& a =
+        *std::find_if(arranged_.begin(), arranged_.end(), [&](const Lanes& l) { return l.lanes == lanes; });
+    const int n = forest_.seq_len();
+    const int units = static_cast<int>(readout_.hidden.size()) / (forest_.leaves() * cubature_temperatures);
+    const ForestView view{hidden_size_,
+                          n,
+                          outputs_,
+                          a.level_begin.data(),
+                          a.parent.data(),
+                          a.x.data(),
+                          a.target.data(),
+                          static_cast<int>(a.chunk_begin.size()) / n - 1,
+                          a.chunk_begin.data(),
+                          a.max_chunk_level,
+                          a.max_chunk_nodes};
+    const ReadoutView readout{units,           a.mean.data(),        a.inverse_scale.data(), a.linear.data(),
+                              a.hidden.data(), readout_.bias.data(), readout_.out.data()};
+    // Kept between calls: an allocation would cost as much as the smallest rules.
+    thread_local std::vector<float> scratch;
+    thread_local std::vector<double> sums;
+    const std::size_t floats = cubature_scratch(view, units), doubles = 2 + (2 + units) * cubature_max_lanes;
+    if (scratch.size() < floats) scratch.resize(floats);
+    if (sums.size() < doubles) sums.resize(doubles);
+    OUTSAMPLE_KERNEL(cubature_readout_one)(view, readout, weights, scratch.data(), sums.data());
+    return {sums[0] + readout_.intercept, sums[1] / forest_.leaves()};
+}
+
+void Cubature::evaluate_many(const float* const* weights, std::int64_t count, CubatureResult* results,
+                             int threads) const {
+    const int lanes = OUTSAMPLE_KERNEL(cubature_lanes)();
+    const int units = static_cast<int>(readout_.hidden.size()) / (forest_.leaves() * cubature_temperatures);
+    const ForestView view = forest_.networks_in_lanes(hidden_size_, outputs_);
+    const ReadoutView readout{units,
+                              readout_.mean.data(),
+                              readout_.inverse_scale.data(),
+                              readout_.linear.data(),
+                              readout_.hidden.data(),
+                              readout_.bias.data(),
+                              readout_.out.data()};
+    for_lane_groups(
+        view, weights, count, units, threads, [&](std::int64_t first, int filled, const float* packed, float* scratch) {
+            thread_local std::vector<double> sums;
+            sums.resize((2 + units) * cubature_max_lanes);
+            OUTSAMPLE_KERNEL(cubature_readout_many)(view, readout, packed, scratch, sums.data());
+            for (int lane = 0; lane < filled; ++lane)
+                results[first + lane] = {sums[lane] + readout_.intercept, sums[lanes + lane] / forest_.leaves()};
+        });
+}
+
+void point_margins(const Forest& forest, int hidden_size, int outputs, const float* const* weights, std::int64_t count,
+                   float* margins, int threads) {
+    const ForestView view = forest.networks_in_lanes(hidden_size, outputs);
+    for_lane_groups(view, weights, count, 0, threads,
+                    [&](std::int64_t first, int filled, const float* packed, float* scratch) {
+                        OUTSAMPLE_KERNEL(cubature_margins)
+                        (view, packed, scratch, margins + first, count, filled, false);
+                    });
+}
+
+void point_logits(const Forest& forest, int hidden_size, int outputs, const float* const* weights, std::int64_t count,
+                  float* logits, int threads) {
+    const ForestView view = forest.networks_in_lanes(hidden_size, outputs);
+    for_lane_groups(view, weights, count, 0, threads,
+                    [&](std::int64_t first, int filled, const float* packed, float* scratch) {
+                        OUTSAMPLE_KERNEL(cubature_margins)
+                        (view, packed, scratch, logits + first, count, filled, true);
+                    });
+}
+
+void point_tangents(const Forest& forest, int hidden_size, int outputs, const float* const* weights, std::int64_t count,
+                    const float* coefficients, float* tangents, int threads) {
+    const ForestView view = forest.networks_in_lanes(hidden_size, outputs);
+    for_lane_groups(view, weights, count, 0, threads,
+                    [&](std::int64_t first, int filled, const float* packed, float* scratch) {
+                        OUTSAMPLE_KERNEL(cubature_tangents)
+                        (view, packed, scratch, coefficients + first, tangents + first, count, filled);
+                    });
+}
+
+void count_correct_at(int hidden_size, int seq_len, int outputs, const float* const* weights, std::int64_t networks,
+                      const float* x, const int* target, std::int64_t count, std::int64_t* correct, int threads) {
+    const int lanes = OUTSAMPLE_KERNEL(cubature_lanes)();
+    const int n = seq_len, groups = static_cast<int>((count + lanes - 1) / lanes);
+    std::vector<float> columns(static_cast<std::size_t>(n) * groups * lanes, 0.0f);
+    std::vector<int> targets(static_cast<std::size_t>(groups) * lanes, -1);  // -1, never right: padding
+    for (std::int64_t i = 0; i < count; ++i) {
+        targets[i] = target[i];
+        for (int t = 0; t < n; ++t) columns[static_cast<std::size_t>(t) * groups * lanes + i] = x[i * n + t];
+    }
+    std::vector<int> level_begin(n + 1), parent(static_cast<std::size_t>(n) * groups), chunk_begin;
+    for (int t = 0; t <= n; ++t) level_begin[t] = t * groups;
+    for (int t = 0; t < n; ++t)
+        for (int g = 0; g < groups; ++g) parent[t * groups + g] = g;
+    const int chunks = (groups + 7) / 8;
+    for (int c = 0; c <= chunks; ++c)
+        for (int t = 0; t < n; ++t) chunk_begin.push_back(std::min(8 * c, groups));
+    const ForestView view{
+        hidden_size,        n, outputs, level_begin.data(), parent.data(), columns.data(), targets.data(), chunks,
+        chunk_begin.data(), 8, 8 * n};
+    parallel_for(networks, 1, threads, [&](std::int64_t first, std::int64_t last) {
+        std::vector<float> scratch(cubature_scratch(view, 0));
+        for (std::int64_t i = first; i < last; ++i)
+            correct[i] = OUTSAMPLE_KERNEL(cubature_count)(view, weights[i], scratch.data());
+    });
+}
+
+}  // namespace outsample

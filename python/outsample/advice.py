@@ -1,0 +1,275 @@
+"""Advice files: what `fit_cubature` prepares for one trained network, and `EmpiricalCubature` reads.
+
+An advice file is an ``.npz`` archive of plain arrays (nothing in it is executed). ``record`` is a JSON text: format
+number, version, task, shape, name and digest of the network, laws of noise, seeds, counts, and what the advice cost to
+make. For every size S (a budget in forward passes) there are arrays named ``S/...``:
+
+================== ======================== ==================================================================
+array              shape                    meaning
+================== ======================== ==================================================================
+level_sizes        (n,)                     distinct prefixes of each length; the last: number of points
+parent             (nodes,)                 index of the prefix that each prefix extends, within its level
+x                  (nodes,)                 last input of each prefix
+target             (points,)                right answer at each point
+mean               (points,)                margin of the trained network at each point
+inverse_scale      (points,)                1 / standard deviation of the margin over the ensemble
+linear             (points, 3)              weights of tanh(0.5 z), tanh(1.5 z), tanh(4.5 z), z = margin x inverse_scale
+hidden, bias, out  (points, 3, u), (u,) x 2 small network on the same features; u may be 0
+intercept          ()                       constant term
+distances, errors  (bins,)                  standard error as a function of the distance (see `AdviceSize.error`)
+================== ======================== ==================================================================
+
+The weights of the network are not in the file; six means over its weights are, which tell networks apart.
+"""
+
+from __future__ import annotations
+
+import bisect
+import io
+import json
+import math
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from outsample import _core
+from outsample._cache import write_atomically
+
+FORMAT = 1
+_MAX_BYTES = 1 << 26
+_ARRAYS = (
+    "level_sizes", "parent", "x", "target", "mean", "inverse_scale", "linear", "hidden", "bias", "out", "intercept",
+    "distances", "errors",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class AdviceSize:
+    """One size of an advice: points and readout.
+
+    Attributes
+    ----------
+    budget : int
+        Forward passes that it may cost.
+    arrays : mapping
+        The arrays listed in this module's text.
+    hidden_size, outputs : int
+        Shape of the networks.
+    equivalent_samples : mapping
+        For each law of noise the number of random samples with the same mean squared error, measured on networks that
+        nothing was fitted on.
+    """
+
+    budget: int
+    arrays: Mapping[str, NDArray[Any]]
+    hidden_size: int
+    outputs: int
+    equivalent_samples: Mapping[str, float] = field(default_factory=dict)
+
+    @cached_property
+    def core(self) -> _core.Cubature:
+        """The same for the core."""
+        a = self.arrays
+        forest = _core.Forest(a["level_sizes"], a["parent"], a["x"], a["target"])
+        return _core.Cubature(
+            forest,
+            self.hidden_size,
+            self.outputs,
+            a["mean"],
+            a["inverse_scale"],
+            a["linear"],
+            float(a["intercept"]),
+            a["hidden"],
+            a["bias"],
+            a["out"],
+        )
+
+    @cached_property
+    def multiply_adds(self) -> int:
+        """Multiply-adds of one estimate, readout included."""
+        return int(self.core.multiply_adds)
+
+    @property
+    def points(self) -> int:
+        """Number of points."""
+        return int(self.arrays["level_sizes"][-1])
+
+    @cached_property
+    def range(self) -> float:
+        """Largest distance for which the standard error is calibrated."""
+        return float(self.arrays["distances"][-1])
+
+    @cached_property
+    def _log_curve(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        return np.log(self.arrays["distances"].astype(np.float64)), np.log(self.arrays["errors"].astype(np.float64))
+
+    @cached_property
+    def _log_lists(self) -> tuple[list[float], list[float]]:
+        x, y = self._log_curve
+        return x.tolist(), y.tolist()
+
+    def error(self, distance: Any) -> Any:
+        """Standard error of estimates at a distance from the trained network.
+
+        The distance is the mean over the points of the squared change of the margin, in units of its variance over the
+        ensemble: how much noise the network at hand has, as seen by the points. The curve comes from networks that
+        nothing was fitted on. Beyond its end the error grows in proportion to the distance, which is a warning rather
+        than a measurement.
+        """
+        distance = np.asarray(distance, dtype=np.float64)
+        x, y = self._log_curve
+        inside = np.exp(np.interp(np.log(np.maximum(distance, 1e-300)), x, y))
+        return inside * np.maximum(1.0, distance / self.range)
+
+    def error_at(self, distance: float) -> float:
+        """As `error`, for one number, without numpy's fixed cost."""
+        x, y = self._log_lists
+        at = math.log(max(distance, 1e-300))
+        i = bisect.bisect_right(x, at)
+        if i == 0:
+            return math.exp(y[0])
+        if i == len(x):
+            return math.exp(y[-1]) * max(1.0, distance / self.range)
+        share = (at - x[i - 1]) / (x[i] - x[i - 1])
+        return math.exp(y[i - 1] + share * (y[i] - y[i - 1]))
+
+
+@dataclass(frozen=True, eq=False)
+class Advice:
+    """Advice for one trained network, all sizes.
+
+    Attributes
+    ----------
+    record : mapping
+        Where it comes from: ``name``, ``task``, ``hidden_size``, ``seq_len``, ``digest`` of the network, ``noise``,
+        ``seed``, ``networks``, ``samples``, ``calibration``, ``forwards``, ``seconds``, ``version``,
+        ``weight_means`` ...
+    sizes : mapping of int to AdviceSize
+        By budget, ascending.
+    """
+
+    record: Mapping[str, Any]
+    sizes: Mapping[int, AdviceSize]
+
+    @property
+    def name(self) -> str:
+        """Name of the advised network."""
+        return str(self.record["name"])
+
+    @property
+    def shape(self) -> tuple[str, int, int]:
+        """Task, hidden size and sequence length of the networks that it is for."""
+        return str(self.record["task"]), int(self.record["hidden_size"]), int(self.record["seq_len"])
+
+    def save(self, path: str | Path) -> None:
+        """Write an advice file, all of it or nothing."""
+        arrays: dict[str, NDArray[Any]] = {"record": np.array(json.dumps({**self.record, "format": FORMAT}))}
+        for budget, size in self.sizes.items():
+            arrays |= {f"{budget}/{name}": np.asarray(size.arrays[name]) for name in _ARRAYS}
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+        write_atomically(Path(path), buffer.getvalue())
+
+    def __repr__(self) -> str:
+        task, d, n = self.shape
+        return f"Advice({self.name!r}, task={task!r}, hidden_size={d}, seq_len={n}, sizes={tuple(self.sizes)})"
+
+
+def _parse(data: bytes) -> Advice:
+    if len(data) > _MAX_BYTES:
+        raise ValueError(f"an advice file has at most {_MAX_BYTES} bytes")
+    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+        if sum(info.file_size for info in archive.zip.infolist()) > 4 * _MAX_BYTES:
+            raise ValueError("its arrays are larger than those of any advice")
+        arrays = dict(archive.items())
+    if "record" not in arrays or arrays["record"].dtype.kind != "U" or arrays["record"].ndim != 0:
+        raise ValueError("not an advice file: it has no record")
+    record = json.loads(str(arrays.pop("record")))
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise ValueError(f"not an advice file of format {FORMAT}")
+    for key, kind in (("name", str), ("task", str), ("hidden_size", int), ("seq_len", int), ("outputs", int),
+                      ("weight_means", list), ("equivalent_samples", dict), ("forwards", (int, float)),
+                      ("seconds", (int, float))):  # fmt: skip
+        if not isinstance(record.get(key), kind):
+            raise ValueError(f"its record has no good entry {key!r}")
+    if len(record["weight_means"]) != 6:
+        raise ValueError("its record has no good entry 'weight_means'")
+    grouped: dict[int, dict[str, NDArray[Any]]] = {}
+    for name, array in arrays.items():
+        budget, _, key = name.partition("/")
+        if not budget.isdecimal() or key not in _ARRAYS:
+            raise ValueError(f"unknown array {name!r}")
+        if array.dtype.kind not in "iuf" or not np.isfinite(array).all():
+            raise ValueError(f"array {name!r} must hold finite numbers")
+        grouped.setdefault(int(budget), {})[key] = array
+    sizes = {}
+    for budget in sorted(grouped):
+        if missing := set(_ARRAYS) - set(grouped[budget]):
+            raise ValueError(f"size {budget} has no array {sorted(missing)[0]!r}")
+        size = AdviceSize(
+            budget,
+            grouped[budget],
+            record["hidden_size"],
+            record["outputs"],
+            record["equivalent_samples"].get(str(budget), {}),
+        )
+        a = grouped[budget]
+        if len(a["level_sizes"]) != record["seq_len"]:
+            raise ValueError(f"size {budget} has points of another length than the network's")
+        bins = a["distances"].shape
+        if len(bins) != 1 or a["errors"].shape != bins or not bins[0] or (np.diff(a["distances"]) <= 0).any():
+            raise ValueError(f"size {budget} has no good curve of errors")
+        if (a["distances"] <= 0).any() or (a["errors"] <= 0).any():
+            raise ValueError(f"size {budget} has no good curve of errors")
+        size.core  # noqa: B018 - checks all shapes
+        sizes[budget] = size
+    if not sizes:
+        raise ValueError("it has no sizes")
+    return Advice(record, sizes)
+
+
+def _read(data: bytes, source: str) -> Advice:
+    try:
+        return _parse(data)
+    except (zipfile.BadZipFile, KeyError, EOFError, OSError, TypeError, NotImplementedError, RuntimeError) as error:
+        raise ValueError(f"{source}: not an advice file, or damaged ({error})") from error
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
+
+
+def shipped_advice() -> dict[str, Path]:
+    """Advice files that come with the package, by name."""
+    folder = Path(str(resources.files("outsample") / "data" / "advice"))
+    return {path.stem: path for path in sorted(folder.glob("*.npz"))} if folder.is_dir() else {}
+
+
+_loaded: dict[tuple[Path, int], Advice] = {}
+
+
+def load_advice(source: str | Path) -> Advice:
+    """Load advice by the name of a shipped file or by path.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is neither.
+    ValueError
+        If the file is damaged or is not advice.
+    """
+    shipped = shipped_advice()
+    path = shipped[str(source)] if str(source) in shipped else Path(source)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"advice must be a file or one of {', '.join(shipped) or 'the shipped ones (none)'}, got {str(source)!r}"
+        )
+    key = (path.resolve(), path.stat().st_mtime_ns)
+    if key not in _loaded:
+        _loaded[key] = _read(path.read_bytes(), str(path))
+    return _loaded[key]

@@ -1,0 +1,461 @@
+"""The offline pipeline: from a trained network to advice."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from outsample import _core
+from outsample._cache import write_atomically
+from outsample._progress import Progress
+from outsample.advice import Advice, AdviceSize
+from outsample.cubature import labels as labelling
+from outsample.cubature.points import Points, random_points
+from outsample.cubature.rule import GaussNewton, Rule, TrainingSet, best_ridge, linear_rule, with_units
+from outsample.cubature.selection import Selection
+from outsample.models import RNN
+from outsample.noise import NoiseEnsemble, require_fitting
+from outsample.seeding import domain_seed
+
+Floats = NDArray[np.float64]
+
+_KINDS: dict[str, Literal["multiplicative", "additive"]] = {"mul": "multiplicative", "add": "additive"}
+
+#: Laws of noise that advice is fitted on by default, with the share of networks of each.
+DEFAULT_NOISE: dict[str, float] = {
+    "mul-0.01": 0.4,
+    "mul-0.006": 0.15,
+    "mul-0.003": 0.1,
+    "mul-0.02": 0.1,
+    "add-0.005": 0.25,
+}
+DEFAULT_SIZES = (8, 32, 128, 512, 2048)
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How one size is fitted.
+
+    Attributes
+    ----------
+    branching : tuple of int
+        Continuations of a candidate's prefix at each of its last steps.
+    units : int
+        Hidden units of the readout.
+    linear_steps, steps : int
+        Gauss-Newton steps before and after the hidden units are added.
+    block : int
+        Inputs moved in one step; the others stay where they are.
+    networks : int
+        Most networks that the steps use; a readout without hidden units is fitted again on all.
+    decay : float
+        Penalty on the squared weights of the readout during the steps.
+    """
+
+    branching: tuple[int, ...]
+    units: int
+    linear_steps: int
+    steps: int
+    block: int = 6000
+    networks: int = 32768
+    decay: float = 1e-4
+
+
+def effort(size: int) -> Effort:
+    """What works best at a size: deep trees and a richer readout for small ones."""
+    if size <= 64:
+        return Effort((2, 2, 2, 2, 2, 2, 8), 12, 6, 40)
+    if size <= 256:
+        return Effort((2, 2, 2, 2, 8), 8, 8, 16, networks=65536, decay=3e-4)
+    if size <= 1024:
+        return Effort((2, 4), 0, 8, 0)
+    return Effort((2,), 0, 4, 0, block=4000)
+
+
+def parse_law(name: str) -> tuple[Literal["multiplicative", "additive"], float]:
+    """Kind and scale of a law of noise named like ``mul-0.01`` or ``add-0.005``.
+
+    Raises
+    ------
+    ValueError
+        If the name is of another form.
+    """
+    prefix, _, number = name.partition("-")
+    try:
+        scale = float(number)
+    except ValueError:
+        scale = -1.0
+    if prefix not in _KINDS or not 0 < scale < np.inf:
+        raise ValueError(f"a law of noise must be mul-SCALE or add-SCALE with a positive scale, got {name!r}")
+    return _KINDS[prefix], scale
+
+
+@dataclass(eq=False)
+class _Labelled:
+    """Noisy copies with labels from two independent tables each."""
+
+    weights: NDArray[np.float32]
+    law: NDArray[np.int64]
+    halves: Floats  # (2, networks)
+
+    @property
+    def accuracy(self) -> Floats:
+        return np.asarray(self.halves.mean(axis=0))
+
+
+def _copies(
+    model: RNN, laws: Sequence[str], shares: Floats, count: int, seed: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Weights of ``count`` noisy copies in mixed order, and the index of the law of each."""
+    ends = np.round(np.cumsum(shares) * count).astype(np.int64)
+    sizes = np.diff(ends, prepend=0).astype(np.int64)
+    rows = []
+    for name, size in zip(laws, sizes, strict=True):
+        kind, scale = parse_law(name)
+        if size:
+            ensemble = NoiseEnsemble(model, kind, scale=scale, size=int(size), seed=seed, role="fitting")
+            require_fitting(ensemble)
+            w = ensemble.weights()
+            rows.append(np.concatenate([w.W_hh.reshape(size, -1), w.W_hi, w.W_oh.reshape(size, -1)], axis=1))
+    order = np.random.Generator(np.random.Philox(domain_seed("fitting", seed, 1))).permutation(count)
+    return np.concatenate(rows)[order], np.repeat(np.arange(len(laws)), sizes)[order]
+
+
+class _Folder:
+    """Finished stages of one fit, on disk; without a path nothing is kept."""
+
+    def __init__(self, path: Path | None, settings: Mapping[str, Any]) -> None:
+        self.path = path
+        if path is None:
+            return
+        path.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(settings, indent=1, sort_keys=True)
+        record = path / "settings.json"
+        if record.exists() and record.read_text() != text:
+            raise ValueError(f"folder {path} holds a fit with other settings (see its settings.json)")
+        write_atomically(record, text)
+
+    def load(self, name: str) -> dict[str, NDArray[Any]] | None:
+        if self.path is None or not (file := self.path / f"{name}.npz").exists():
+            return None
+        try:
+            with np.load(file, allow_pickle=False) as archive:
+                return dict(archive.items())
+        except Exception as error:  # numpy and zipfile raise many kinds on damaged files
+            raise ValueError(f"{file} is damaged ({error}); delete it to fit that stage again") from error
+
+    def save(self, name: str, **arrays: Any) -> None:
+        if self.path is None:
+            return
+        import io
+
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)
+        write_atomically(self.path / f"{name}.npz", buffer.getvalue())
+
+
+def _label(
+    model: RNN, weights: NDArray[np.float32], samples: int, seed: int, threads: int, folder: _Folder, name: str,
+    bar: Progress,
+) -> Floats:  # fmt: skip
+    """Accuracies (2, networks) from two tables of ``samples / 2`` points."""
+    stored = folder.load(name)
+    halves = np.full((2, len(weights)), np.nan) if stored is None else stored["halves"]
+    step = labelling.TABLE_NETWORKS
+    fresh = 0
+    for i in range(0, len(weights), step):
+        block = slice(i, i + step)
+        if np.isnan(halves[:, block]).any():
+            for half in range(2):
+                halves[half, block] = labelling.labels(
+                    weights[block],
+                    model.task,
+                    model.seq_len,
+                    model.hidden_size,
+                    samples // 2,
+                    domain_seed("fitting", seed, 2, i, half),
+                    threads,
+                )
+            fresh += 1
+            if fresh % 16 == 0:
+                folder.save(name, halves=halves)
+        bar.advance(len(weights[block]))
+    if fresh:
+        folder.save(name, halves=halves)
+    return halves
+
+
+def _save_rule(folder: _Folder, name: str, rule: Rule, seconds: float) -> None:
+    p = rule.points
+    folder.save(
+        name, level_sizes=p.level_sizes, parent=p.parent, x=p.x, target=p.target, scale=rule.scale, mean=rule.mean,
+        sd=rule.sd, center=rule.center, spread=rule.spread, b0=rule.b0, linear=rule.linear, hidden=rule.hidden,
+        bias=rule.bias, out=rule.out, seconds=seconds,
+    )  # fmt: skip
+
+
+def _load_rule(folder: _Folder, name: str) -> tuple[Rule, float] | None:
+    a = folder.load(name)
+    if a is None:
+        return None
+    seconds = float(a.pop("seconds"))
+    points = Points(a.pop("level_sizes"), a.pop("parent"), a.pop("x"), a.pop("target"))
+    center, spread, b0 = (float(a.pop(key)) for key in ("center", "spread", "b0"))
+    return Rule(points=points, center=center, spread=spread, b0=b0, **a), seconds
+
+
+def arrays_of(rule: Rule, base_margins: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+    """The rule as advice keeps it: standardisation folded into weights, float32."""
+    count = len(rule.points)
+    linear = rule.spread * rule.linear / rule.sd
+    hidden = rule.hidden / rule.sd
+    small: dict[str, Any] = {
+        "mean": base_margins,
+        "inverse_scale": 1 / rule.scale,
+        "linear": linear.reshape(count, 3),
+        "hidden": hidden.reshape(rule.units, count, 3).transpose(1, 2, 0),
+        "bias": rule.bias - hidden @ rule.mean,
+        "out": rule.spread * rule.out,
+        "x": rule.points.x,
+    }
+    return {
+        **{key: np.ascontiguousarray(value, dtype=np.float32) for key, value in small.items()},
+        "level_sizes": rule.points.level_sizes.astype(np.int32),
+        "parent": rule.points.parent.astype(np.int32),
+        "target": rule.points.target.astype(np.int32),
+        "intercept": np.array(rule.center + rule.spread * rule.b0 - linear @ rule.mean),
+    }
+
+
+def _error_curve(distance: Floats, squared: Floats, bins: int = 16) -> tuple[Floats, Floats]:
+    """Root mean squared error in bins of the distance; ``squared`` may be negative where labels are noisy."""
+    order = np.argsort(distance)
+    parts = [part for part in np.array_split(order, min(bins, max(1, len(order) // 50))) if len(part)]
+    center = np.array([np.exp(np.log(distance[part]).mean()) for part in parts])
+    mean = np.array([squared[part].mean() for part in parts])
+    # Bins borrow from their neighbours, and state no error smaller than what label noise lets them see.
+    smooth = np.convolve(np.pad(mean, 1, mode="edge"), [0.25, 0.5, 0.25], mode="valid")
+    seen = np.array([squared[part].std() / np.sqrt(len(part)) for part in parts])
+    error = np.sqrt(np.maximum(np.maximum(smooth, seen), 1e-14))
+    edge = float(distance.max())
+    if edge > center[-1]:
+        center, error = np.append(center, edge), np.append(error, error[-1])
+    return center, error
+
+
+def _fit_rule(
+    model: RNN, size: int, plan: Effort, data: TrainingSet, seed: int, candidates: int, bar: Progress
+) -> Rule:
+    rng = np.random.Generator(np.random.Philox(domain_seed("fitting", seed, 3, size)))
+    branching = plan.branching[max(0, len(plan.branching) - model.seq_len + 1) :]
+    roots = max(1, candidates // int(np.prod(branching)))
+    pool = random_points(model.task, model.seq_len, branching, roots, rng)
+    selection = Selection(pool, data.part(slice(16384)))
+    readout = 3 * (1 + plan.units)
+    selection.costs[pool.level_begin[-2] :] += readout  # a point's share of the readout
+    points = selection.choose(size * model.forward_multiply_adds - 2 * plan.units)
+    del selection
+    bar.advance()
+    # An eighth of the networks says when to stop.
+    used = data.part(slice(plan.networks))
+    watch = used.part(slice(len(used) * 7 // 8, None))
+    used = used.part(slice(len(used) * 7 // 8))
+    rule = linear_rule(points, used, ridge=3e-4)
+    newton = GaussNewton(used, decay=plan.decay, block=plan.block, rng=rng)
+
+    def report(step: int, current: Rule, value: float) -> None:
+        bar.advance(note=f"size {size}: {value:.3g}")
+
+    rule, _ = newton.run(rule, plan.linear_steps, report, watch)
+    if plan.units:
+        rule = with_units(rule, plan.units, rng)
+        rule, _ = newton.run(rule, plan.steps, report, watch)
+        return rule
+    cut = len(data) * 7 // 8
+    ridge = best_ridge(rule.points, data.part(slice(cut)), data.part(slice(cut, None)))
+    return linear_rule(rule.points, data, ridge)
+
+
+def fit_cubature(
+    model: RNN,
+    *,
+    noise: Mapping[str, float] | Sequence[str] | str | None = None,
+    sizes: Sequence[int] = DEFAULT_SIZES,
+    networks: int = 32768,
+    samples: int = 65536,
+    calibration: int = 8192,
+    candidates: int = 8192,
+    seed: int = 0,
+    folder: str | Path | None = None,
+    threads: int = 1,
+    progress: bool | None = None,
+    efforts: Mapping[int, Effort] | None = None,
+) -> Advice:
+    """Prepare advice for noisy copies of a trained network.
+
+    Labels come from randomised quasi-Monte Carlo, points from a greedy choice among random candidates that share
+    prefixes, and then points and readout are improved together by damped Gauss-Newton steps. The standard error and the
+    reported numbers of equivalent samples come from networks that no other stage has seen. All noise is drawn in the
+    role "fitting" (`NoiseEnsemble`), so networks that methods are scored on stay unseen.
+
+    Parameters
+    ----------
+    model : RNN
+        The trained network, without biases, of an accuracy task.
+    noise : mapping of str to float, or sequence of str, or str, optional
+        Laws of noise, ``mul-SCALE`` or ``add-SCALE``, with the share of networks of each (equal if not given). Default:
+        `DEFAULT_NOISE`.
+    sizes : sequence of int, default (8, 32, 128, 512, 2048)
+        Budgets, in forward passes, readout included.
+    networks : int, default 32768
+        Noisy copies to fit on.
+    samples : int, default 65536
+        Points per label, even.
+    calibration : int, default 8192
+        Further copies, for the standard error.
+    candidates : int, default 8192
+        Candidate points per size.
+    seed : int, default 0
+        Seed of everything random.
+    folder : path, optional
+        Where finished stages are kept; a fit that is started again with the same arguments goes on from there.
+    threads : int, default 1
+        Threads of the core. Linear algebra runs in numpy's BLAS, which has its own setting
+        (``OPENBLAS_NUM_THREADS``).
+    progress : bool, optional
+        Default: whether standard error is a terminal.
+    efforts : mapping of int to Effort, optional
+        How single sizes are fitted, in place of `effort`.
+
+    Returns
+    -------
+    Advice
+
+    Raises
+    ------
+    TypeError
+        If ``model`` is not an RNN.
+    ValueError
+        If the network has biases or is of the median task, another argument is out of range, or ``folder`` holds a fit
+        with other settings.
+    """
+    if not isinstance(model, RNN):
+        raise TypeError(f"model must be an outsample.RNN, got {type(model).__name__}")
+    if model.has_biases:
+        raise ValueError("model must have no biases for a cubature to be fitted, got one with biases")
+    if model.task.quantity != "accuracy":
+        raise ValueError(f"model must be of an accuracy task for a cubature to be fitted, got {model.task.name}")
+    if not 2 <= model.seq_len <= labelling.MAX_SEQ_LEN:
+        raise ValueError(f"seq_len must be between 2 and {labelling.MAX_SEQ_LEN}, got {model.seq_len}")
+    if noise is None:
+        noise = DEFAULT_NOISE
+    if isinstance(noise, str):
+        noise = [noise]
+    mixture = dict(noise) if isinstance(noise, Mapping) else dict.fromkeys(noise, 1.0)
+    if not mixture or min(mixture.values()) <= 0:
+        raise ValueError(f"noise must name at least one law, with positive shares, got {noise!r}")
+    for law in mixture:
+        parse_law(law)
+    for name, value, least in (
+        ("networks", networks, 256),
+        ("samples", samples, 64),
+        ("calibration", calibration, 64),
+        ("candidates", candidates, 16),
+        ("threads", threads, 1),
+        ("seed", seed, 0),
+        *(("sizes", size, 1) for size in sizes),
+    ):
+        if value < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")
+    if samples % 2:
+        raise ValueError(f"samples must be even, got {samples}")
+    if not sizes:
+        raise ValueError("sizes must name at least one size")
+    sizes = sorted(set(sizes))
+    plans = {size: (efforts or {}).get(size, effort(size)) for size in sizes}
+    laws = list(mixture)
+    shares = np.array([mixture[law] for law in laws]) / sum(mixture.values())
+    settings = {
+        "digest": model.digest, "noise": dict(zip(laws, shares.tolist(), strict=True)), "networks": networks,
+        "samples": samples, "calibration": calibration, "candidates": candidates, "seed": seed,
+    }  # fmt: skip
+    stages = _Folder(None if folder is None else Path(folder), settings)
+
+    start = time.monotonic()
+    with Progress(networks + calibration, "labels", enabled=progress) as bar:
+        sets = []
+        for name, count, own in (("training", networks, 2 * seed), ("calibration", calibration, 2 * seed + 1)):
+            weights, kinds = _copies(model, laws, shares, count, own)
+            sets.append(_Labelled(weights, kinds, _label(model, weights, samples, own, threads, stages, name, bar)))
+    training, held = sets
+    seconds = time.monotonic() - start
+
+    # Every law counts by its share, in units of plain sampling's variance: the goal is the mean of 1 / N_eq.
+    accuracy = training.accuracy
+    plain = np.array([(p := accuracy[training.law == i]).size and (p * (1 - p)).mean() for i in range(len(laws))])
+    data = TrainingSet(
+        training.weights, accuracy, 1 / np.maximum(plain, 1e-6)[training.law], model.hidden_size,
+        model.task.output_size(model.seq_len), threads,
+    )  # fmt: skip
+    test = replace(data, weights=held.weights, accuracy=held.accuracy, importance=np.ones(calibration))
+    base_weights = np.concatenate([model.W_hh.ravel(), model.W_hi, model.W_oh.ravel()])[None]
+    plain_held = [(p := held.accuracy[held.law == i]).size and float((p * (1 - p)).mean()) for i in range(len(laws))]
+
+    result: dict[int, AdviceSize] = {}
+    evaluated = 0.0
+    for size in sizes:
+        plan = plans[size]
+        name = f"size-{size}"
+        began = time.monotonic()
+        with Progress(1 + plan.linear_steps + plan.steps, name, enabled=progress) as bar:
+            stored = _load_rule(stages, name)
+            if stored is None:
+                rule = _fit_rule(model, size, plan, data, seed, candidates, bar)
+                stored = rule, time.monotonic() - began
+                _save_rule(stages, name, *stored)
+            else:
+                bar.advance(bar.total)
+        rule, own_seconds = stored
+        seconds += own_seconds
+        evaluated += (candidates * min(networks, 16384)) + size * networks * 4.0 * (1 + plan.linear_steps + plan.steps)
+        base = rule.points.forest.margins(base_weights, data.hidden_size, data.outputs, 1)[:, 0]
+        margins = test.margins(rule.points)
+        prediction = rule.predict(margins)
+        # Halves of the labels have independent errors, so this product's mean is free of label noise.
+        squared = (prediction - held.halves[0]) * (prediction - held.halves[1])
+        off = (margins - base[:, None]) / rule.scale[:, None].astype(np.float32)
+        distance = np.maximum((off**2).mean(axis=0, dtype=np.float64), 1e-9)
+        distances, errors = _error_curve(distance, squared)
+        equivalents = {
+            law: float(plain_held[i] / max(squared[held.law == i].mean(), 1e-12))
+            for i, law in enumerate(laws)
+            if (held.law == i).any()
+        }
+        arrays = arrays_of(rule, base) | {"distances": distances, "errors": errors}
+        result[size] = AdviceSize(size, arrays, data.hidden_size, data.outputs, equivalents)
+
+    record = {
+        **settings,
+        "name": model.name or "model",
+        "task": model.task.name,
+        "hidden_size": model.hidden_size,
+        "seq_len": model.seq_len,
+        "outputs": data.outputs,
+        "weight_means": _core.weight_means([model._network])[0].tolist(),
+        "equivalent_samples": {str(size): dict(item.equivalent_samples) for size, item in result.items()},
+        "efforts": {str(size): asdict(plan) for size, plan in plans.items()},
+        "label_forwards": float((networks + calibration) * samples),
+        "forwards": float((networks + calibration) * samples) + evaluated,
+        "seconds": seconds,
+        "threads": threads,
+        "version": _core.__version__,
+        "sampler": "shifted Hammersley-Halton points in order-statistics coordinates, two tables per network",
+    }
+    return Advice(record, result)

@@ -1,0 +1,76 @@
+"""Greedy choice of points that explain the accuracy, per multiply-add."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from outsample.cubature.points import Points
+from outsample.cubature.rule import TrainingSet
+
+
+class Selection:
+    """Orthogonal matching pursuit among candidate points, one feature tanh(margin / its standard deviation) each.
+
+    The candidates' Gram matrix is computed once; `choose` may then be called for several budgets.
+
+    Parameters
+    ----------
+    candidates : Points
+    data : TrainingSet
+        Networks that the Gram matrix is computed from.
+    ridge : float
+        Added to the candidates' variances, in units of a feature's variance.
+    """
+
+    def __init__(self, candidates: Points, data: TrainingSet, ridge: float = 0.003) -> None:
+        self.candidates = candidates
+        margins = data.margins(candidates)
+        margins /= np.maximum(margins.std(axis=1, dtype=np.float64), 1e-12).astype(np.float32)[:, None]
+        feature = np.tanh(margins, out=margins)
+        feature -= (feature @ (data.importance / len(data)).astype(np.float32))[:, None]
+        feature *= data.root
+        center = (data.importance * data.accuracy).mean()
+        self.gram = feature @ feature.T
+        self.moment = (feature @ (data.root * (data.accuracy - center)).astype(np.float32)).astype(np.float64)
+        self.ridge = ridge * len(data)
+        self.costs = candidates.node_costs(data.hidden_size, data.outputs).astype(np.float64)
+
+    def choose(self, budget: float) -> Points:
+        """The points chosen until the next best one would exceed ``budget`` multiply-adds; at least one."""
+        points, gram = self.candidates, self.gram
+        paths = points.ancestors
+        count = len(points)
+        cost = self.costs[paths].sum(axis=1)
+        # Every node's leaves are consecutive.
+        first, last = np.full(len(points.x), count), np.zeros(len(points.x), dtype=np.int64)
+        for column in paths.T:
+            np.minimum.at(first, column, np.arange(count))
+            np.maximum.at(last, column, np.arange(count) + 1)
+        owned = np.zeros(len(points.x), dtype=bool)
+        left = np.diag(gram).astype(np.float64)
+        moment = self.moment.copy()
+        rows = np.empty((64, count), dtype=np.float32)  # of the Cholesky factor
+        chosen: list[int] = []
+        alive = np.ones(count, dtype=bool)
+        spent = 0.0
+        while alive.any():
+            score = np.where(alive, moment**2 / (left + self.ridge) / cost, -1.0)
+            i = int(score.argmax())
+            if chosen and spent + cost[i] > budget:
+                break
+            k = len(chosen)
+            if k == len(rows):
+                rows = np.concatenate([rows, np.empty_like(rows)])
+            pivot = np.sqrt(left[i] + self.ridge)
+            rows[k] = (gram[i] - rows[:k, i] @ rows[:k]) / pivot
+            moment -= rows[k] * (moment[i] / pivot)
+            left = np.maximum(left - rows[k].astype(np.float64) ** 2, 0)
+            spent += cost[i]
+            alive[i] = False
+            chosen.append(i)
+            for node in paths[i]:
+                if not owned[node]:
+                    owned[node] = True
+                    cost[first[node] : last[node]] -= self.costs[node]
+            cost[i] = 1.0
+        return points.subset(np.array(chosen))

@@ -1,0 +1,479 @@
+"""Empirical cubature: kernels, fitting, advice files, estimator, command."""
+
+from __future__ import annotations
+
+import io
+import json
+import warnings
+
+import numpy as np
+import pytest
+
+import outsample as osp
+from conftest import random_rnn
+from outsample import _core
+from outsample.advice import AdviceSize
+from outsample.cli import main
+from outsample.cubature import Effort, fit
+from outsample.cubature.labels import order_statistics_inputs
+from outsample.cubature.points import Points, random_points
+from outsample.cubature.rule import GaussNewton, TrainingSet, features, linear_rule, with_units
+from outsample.cubature.selection import Selection
+
+SMALL = {
+    "noise": {"mul-0.05": 2.0, "add-0.03": 1.0},
+    "sizes": (4, 12),
+    "networks": 1024,
+    "samples": 16384,
+    "calibration": 512,
+    "candidates": 256,
+    "efforts": {4: Effort((2, 4), 4, 2, 6), 12: Effort((4,), 0, 3, 0)},
+}
+
+
+def rows(models):
+    return np.stack([np.concatenate([m.W_hh.ravel(), m.W_hi, m.W_oh.ravel()]) for m in models])
+
+
+def copies(model, size, scale=0.1):
+    return list(osp.NoiseEnsemble(model, scale=scale, size=size, role="fitting"))
+
+
+def margins_of(model, points):
+    logits = model.forward(points.inputs).astype(np.float64)
+    k = np.arange(len(points))
+    own = logits[k, points.target].copy()
+    logits[k, points.target] = -np.inf
+    return own - logits.max(axis=1)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return random_rnn(4, 3, seed=3)
+
+
+@pytest.fixture(scope="module")
+def advice(model):
+    return osp.fit_cubature(model, **SMALL)
+
+
+@pytest.mark.parametrize(("d", "n", "branching"), [(16, 10, ()), (5, 4, (2, 3)), (3, 7, (2, 1, 2, 5)), (1, 2, (3,))])
+def test_margins_are_those_of_a_plain_forward_pass(isa, d, n, branching):
+    model = random_rnn(d, n, seed=1)
+    points = random_points(model.task, n, branching, 7, np.random.default_rng(0))
+    models = copies(model, 37)
+    got = points.forest.margins(rows(models), d, n)
+    want = np.stack([margins_of(m, points) for m in models], axis=1)
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4 * np.abs(want).max())
+    np.testing.assert_array_equal(points.forest.margins(rows(models), d, n, threads=3), got)
+    logits = points.forest.logits(rows(models), d, n)
+    np.testing.assert_allclose(logits[..., 5], models[5].forward(points.inputs), rtol=1e-4, atol=1e-4)
+
+
+def test_costs_count_shared_prefixes_once():
+    model = random_rnn(16, 10)
+    chain = random_points(model.task, 10, (), 3, np.random.default_rng(0))
+    assert chain.forest.multiply_adds(16, 10) == 3 * model.forward_multiply_adds
+    tree = random_points(model.task, 10, (5,), 3, np.random.default_rng(0))
+    assert tree.forest.multiply_adds(16, 10) == 3 * model.forward_multiply_adds + 3 * 4 * 176
+    assert tree.node_costs(16, 10).sum() == tree.forest.multiply_adds(16, 10)
+
+
+def test_subset_keeps_points_and_answers():
+    task = osp.get_task("2nd_argmax")
+    points = random_points(task, 6, (2, 3, 2), 5, np.random.default_rng(1))
+    keep = np.array([0, 1, 2, 13, 30, 59])
+    part = points.subset(keep)
+    np.testing.assert_array_equal(part.inputs, points.inputs[keep])
+    np.testing.assert_array_equal(part.target, task.target(part.inputs))
+    assert part.forest.leaves == len(keep)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"level_sizes": np.array([2, 0], np.int32)},
+        {"parent": np.array([0, 0, 1, 1], np.int32)},
+        {"parent": np.array([0, 0, 0, 0], np.int32)},
+        {"parent": np.array([0, 0, 0, 7], np.int32)},
+        {"x": np.zeros(3, np.float32)},
+        {"target": np.zeros(3, np.int32)},
+    ],
+)
+def test_bad_forests_are_refused(broken):
+    good = {
+        "level_sizes": np.array([2, 2], np.int32),
+        "parent": np.array([0, 0, 0, 1], np.int32),
+        "x": np.zeros(4, np.float32),
+        "target": np.zeros(2, np.int32),
+    }
+    _core.Forest(**good)
+    with pytest.raises(ValueError, match=r"level_sizes|parent|target"):
+        _core.Forest(**{**good, **broken})
+
+
+def test_tangents_are_finite_differences(isa):
+    model = random_rnn(6, 5, seed=2)
+    points = random_points(model.task, 5, (2, 3), 4, np.random.default_rng(3))
+    weights = rows(copies(model, 21))
+    coefficients = np.random.default_rng(4).standard_normal((len(points), 21)).astype(np.float32)
+    got = points.forest.tangents(weights, 6, 5, coefficients)
+    assert (points.forest.tangents(weights, 6, 5, coefficients, threads=2) == got).all()
+    step = 1e-3
+    for node in range(len(points.x)):
+        x = np.zeros_like(points.x)
+        x[node] = step
+        ends = [
+            (points.moved(points.x + sign * x).forest.margins(weights, 6, 5).astype(np.float64) * coefficients).sum(0)
+            for sign in (1, -1)
+        ]
+        difference = (ends[0] - ends[1]) / (2 * step)
+        # Margins are piecewise linear: a few networks have a kink inside the step.
+        assert np.median(np.abs(difference - got[node])) < 0.01 * np.abs(got).mean()
+
+
+@pytest.mark.parametrize("units", [0, 5, 32])
+@pytest.mark.parametrize("branching", [(), (3,), (2, 2, 4)])
+def test_readout_is_that_of_numpy(isa, units, branching):
+    model = random_rnn(7, 6, seed=5)
+    points = random_points(model.task, 6, branching, 11, np.random.default_rng(6))
+    count = len(points)
+    rng = np.random.default_rng(7)
+
+    def draw(*shape):
+        return rng.standard_normal(shape).astype(np.float32) * 0.3
+
+    mean, linear, hidden, bias, out = draw(count), draw(count, 3), draw(count, 3, units), draw(units), draw(units)
+    inverse_scale = rng.random(count).astype(np.float32)
+    core = _core.Cubature(points.forest, 7, 6, mean, inverse_scale, linear, 0.7, hidden, bias, out)
+    models = copies(model, 19)
+    margins = points.forest.margins(rows(models), 7, 6).astype(np.float64)
+    z = margins * inverse_scale[:, None]
+    f = np.tanh(np.array([0.5, 1.5, 4.5])[:, None] * z[:, None])
+    a = np.einsum("kfu,kfm->um", hidden, f) + bias[:, None]
+    want = 0.7 + np.einsum("kf,kfm->m", linear, f) + out @ (a * (1 + np.tanh(0.851 * a)) / 2)
+    distance = (((margins - mean[:, None]) * inverse_scale[:, None]) ** 2).mean(axis=0)
+    networks = [m._network for m in models]
+    many = core.evaluate_many(networks)
+    np.testing.assert_allclose(many[:, 0], want, atol=1e-5 * count**0.5)
+    np.testing.assert_allclose(many[:, 1], distance, rtol=1e-4)
+    np.testing.assert_allclose([core.evaluate(x) for x in networks], many, atol=1e-5 * count**0.5, rtol=1e-4)
+    np.testing.assert_array_equal(core.evaluate_many(networks, threads=3), many)
+    assert core.multiply_adds == points.forest.multiply_adds(7, 6) + 3 * count * (1 + units) + units
+
+
+def test_python_features_are_the_kernel_s():
+    z = np.linspace(-9, 9, 501, dtype=np.float32)[None]
+    np.testing.assert_allclose(
+        features(z)[0], np.tanh(np.array([[0.5], [1.5], [4.5]]) * z.astype(np.float64)), atol=1e-6
+    )
+
+
+def test_counts_follow_the_tie_rule(isa):
+    model = random_rnn(5, 4, seed=8)
+    x = np.random.default_rng(9).standard_normal((333, 4)).astype(np.float32)
+    target = model.task.target(x).astype(np.int32)
+    models = [*copies(model, 3), osp.RNN(np.zeros((5, 5)), np.zeros(5), np.zeros((4, 5)))]
+    want = [int((np.argmax(m.forward(x), axis=1) == target).sum()) for m in models]
+    got = _core.count_correct_at(rows(models), 5, 4, x, target)
+    assert got.tolist() == want
+    assert got[-1] == (target == 0).sum()
+
+
+def test_label_points_are_standard_normal_and_labels_unbiased():
+    n = 5
+    x = np.concatenate([order_statistics_inputs(n, 4096, np.random.default_rng(s)) for s in range(16)])
+    np.testing.assert_allclose(x.mean(axis=0), 0, atol=0.01)
+    np.testing.assert_allclose(np.cov(x.T), np.eye(n), atol=0.02)
+    model = random_rnn(6, n, seed=1)
+    count = 1 << 18
+    plain = _core.count_correct(model._network, "2nd_argmax", count, 5) / count
+    got = (np.argmax(model.forward(x), axis=1) == model.task.target(x)).mean()
+    assert abs(got - plain) < 4 * np.sqrt(plain * (1 - plain) * (1 / count + 1 / len(x)))
+
+
+def training_set(model, size, samples=2048):
+    models = copies(model, size, scale=0.05)
+    x = order_statistics_inputs(model.seq_len, samples, np.random.default_rng(0))
+    correct = _core.count_correct_at(
+        rows(models), model.hidden_size, model.seq_len, x, model.task.target(x).astype(np.int32)
+    )
+    return TrainingSet(rows(models), correct / samples, np.ones(size), model.hidden_size, model.seq_len)
+
+
+def test_selection_is_nested_and_within_budget(model):
+    data = training_set(model, 512)
+    pool = random_points(model.task, 3, (4,), 64, np.random.default_rng(0))
+    selection = Selection(pool, data)
+    small, large = (selection.choose(b * model.forward_multiply_adds) for b in (3, 9))
+    for points, budget in ((small, 3), (large, 9)):
+        assert points.forest.multiply_adds(4, 3) <= budget * model.forward_multiply_adds
+    assert {tuple(p) for p in small.inputs} <= {tuple(p) for p in large.inputs}
+    rule = linear_rule(small, data, 1e-3)
+    greedy = np.mean((rule.predict(data.margins(small)) - data.accuracy) ** 2)
+    others = [random_points(model.task, 3, (), len(small), np.random.default_rng(s)) for s in range(8)]
+    errors = [np.mean((linear_rule(p, data, 1e-3).predict(data.margins(p)) - data.accuracy) ** 2) for p in others]
+    assert greedy < np.median(errors)
+
+
+def test_gauss_newton_only_improves(model):
+    data = training_set(model, 768)
+    points = random_points(model.task, 3, (2,), 3, np.random.default_rng(1))
+    rule = with_units(linear_rule(points, data, 1e-3), 3, np.random.default_rng(2))
+    newton = GaussNewton(data)
+    seen = [newton.objective(rule, data.margins(rule.points))]
+    better, best = newton.run(rule, 8, lambda step, current, value: seen.append(value))
+    assert best == seen[-1] < 0.8 * seen[0]
+    assert (np.diff(seen) < 0).all()
+    assert best == pytest.approx(newton.objective(better, data.margins(better.points)))
+    assert not np.array_equal(better.points.x, points.x)
+
+
+def test_gauss_newton_moves_blocks(model):
+    data = training_set(model, 256)
+    points = random_points(model.task, 3, (2,), 6, np.random.default_rng(1))
+    newton = GaussNewton(data, block=11)
+    rule, _ = newton.run(linear_rule(points, data, 1e-3), 1)
+    moved = (rule.points.x != points.x).reshape(-1)
+    assert 0 < moved.sum() <= 11
+
+
+def test_fit_end_to_end_against_exact_truth(model, advice):
+    ensemble = osp.NoiseEnsemble(model, scale=0.05, size=200, seed=1)
+    truth = np.array([osp.ExactIntegration().estimate(m, 10**6).value for m in ensemble])
+    plain = (truth * (1 - truth)).mean()
+    for budget in advice.sizes:
+        method = osp.EmpiricalCubature(advice=advice)
+        estimates = method.estimate_many(list(ensemble), budget)
+        errors = np.array([e.value for e in estimates]) - truth
+        assert estimates[0].settings["size"] == budget
+        assert estimates[0].cost.multiply_adds <= budget * model.forward_multiply_adds
+        assert plain / np.mean(errors**2) > 20 * budget
+        held = [low <= t <= high for (low, high), t in zip((e.confidence_interval() for e in estimates), truth,
+                                                           strict=True)]  # fmt: skip
+        assert 0.85 < np.mean(held) <= 1
+    again = osp.fit_cubature(model, **SMALL, threads=2)
+    for budget, size in advice.sizes.items():
+        for name, array in size.arrays.items():
+            np.testing.assert_array_equal(array, again.sizes[budget].arrays[name])
+
+
+def test_fit_resumes(model, advice, tmp_path, monkeypatch):
+    folder = tmp_path / "fit"
+    calls = []
+    original = fit._fit_rule
+
+    def stop_at_second(*args):
+        calls.append(args[1])
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(*args)
+
+    monkeypatch.setattr(fit, "_fit_rule", stop_at_second)
+    with pytest.raises(KeyboardInterrupt):
+        osp.fit_cubature(model, **SMALL, folder=folder)
+    monkeypatch.setattr(fit.labelling, "labels", lambda *_: pytest.fail("labels are finished"))
+    resumed = osp.fit_cubature(model, **SMALL, folder=folder)
+    assert calls == [4, 12, 12]
+    np.testing.assert_array_equal(resumed.sizes[12].arrays["x"], advice.sizes[12].arrays["x"])
+    with pytest.raises(ValueError, match="other settings"):
+        osp.fit_cubature(model, **{**SMALL, "candidates": 128}, folder=folder)
+    (folder / "size-4.npz").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match=r"size-4\.npz is damaged"):
+        osp.fit_cubature(model, **SMALL, folder=folder)
+
+
+def test_partial_labels_are_finished(model, tmp_path):
+    weights = rows(copies(model, 600))
+    settings = {"a": 1}
+    whole = fit._Folder(tmp_path / "whole", settings)
+    bar = fit.Progress(1, "x", enabled=False)
+    want = fit._label(model, weights, 256, 3, 1, whole, "set", bar)
+    part = fit._Folder(tmp_path / "part", settings)
+    half = want.copy()
+    half[:, 256:] = np.nan
+    part.save("set", halves=half)
+    np.testing.assert_array_equal(fit._label(model, weights, 256, 3, 1, part, "set", bar), want)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"noise": "mul"}, "law of noise"),
+        ({"noise": {"mul-0.1": -1.0}}, "positive shares"),
+        ({"networks": 3}, "networks"),
+        ({"samples": 2049}, "even"),
+        ({"sizes": ()}, "sizes"),
+        ({"sizes": (0,)}, "sizes"),
+        ({"threads": 0}, "threads"),
+    ],
+)
+def test_fit_checks_its_arguments(model, change, text):
+    with pytest.raises(ValueError, match=text):
+        osp.fit_cubature(model, **{**SMALL, **change})
+
+
+def test_fit_refuses_other_networks():
+    with pytest.raises(TypeError, match="RNN"):
+        osp.fit_cubature("model.npz")
+    with pytest.raises(ValueError, match="biases"):
+        osp.fit_cubature(random_rnn(4, 3, biases=True))
+    with pytest.raises(ValueError, match="median"):
+        osp.fit_cubature(random_rnn(4, 3, task="median"))
+
+
+def test_argmedian(tmp_path):
+    model = random_rnn(4, 3, task="argmedian", seed=2)
+    advice = osp.fit_cubature(model, **{**SMALL, "sizes": (8,)})
+    ensemble = osp.NoiseEnsemble(model, scale=0.05, size=50)
+    estimates = osp.EmpiricalCubature(advice=advice).estimate_many(list(ensemble), 8)
+    truth = [_core.count_correct(m._network, "argmedian", 1 << 17, i) / 2**17 for i, m in enumerate(ensemble)]
+    errors = np.array([e.value for e in estimates]) - truth
+    assert np.mean(errors**2) < np.var(truth) / 4
+
+
+def test_files_round_trip(model, advice, tmp_path):
+    path = tmp_path / "advice.npz"
+    advice.save(path)
+    loaded = osp.load_advice(path)
+    assert loaded.record["digest"] == model.digest
+    assert loaded.shape == ("2nd_argmax", 4, 3)
+    a, b = (osp.EmpiricalCubature(advice=x).estimate(model, 12) for x in (advice, path))
+    assert a.value == b.value
+    assert a.standard_error == b.standard_error
+    assert "sizes=(4, 12)" in repr(loaded)
+
+
+def bad_files(advice):
+    def archive(**change):
+        arrays = {"record": np.array(json.dumps({**advice.record, "format": 1}))}
+        for budget, size in advice.sizes.items():
+            arrays |= {f"{budget}/{k}": v for k, v in size.arrays.items()}
+        arrays |= change
+        buffer = io.BytesIO()
+        np.savez(buffer, **{k: v for k, v in arrays.items() if v is not None}, allow_pickle=True)
+        return buffer.getvalue()
+
+    first = advice.sizes[4].arrays
+    yield "empty", b""
+    yield "text", b"hello"
+    yield "cut", archive()[:2000]
+    yield "no record", archive(record=None)
+    yield "other format", archive(record=np.array(json.dumps({**advice.record, "format": 99})))
+    yield "bad record", archive(record=np.array("[1, 2"))
+    yield "no name", archive(record=np.array(json.dumps({"format": 1})))
+    yield "pickle", archive(**{"4/x": np.array([{}], dtype=object)})
+    yield "missing", archive(**{"4/linear": None})
+    yield "unknown", archive(**{"4/more": np.zeros(3)})
+    yield "not finite", archive(**{"4/x": first["x"] * np.nan})
+    yield "short", archive(**{"4/linear": first["linear"][:-1]})
+    yield "target", archive(**{"4/target": first["target"] + 9})
+    yield "parent", archive(**{"4/parent": first["parent"][::-1]})
+    yield "errors", archive(**{"4/errors": -first["errors"]})
+    yield "distances", archive(**{"4/distances": first["distances"][::-1]})
+
+
+def test_bad_files_are_refused(advice, tmp_path):
+    path = tmp_path / "bad.npz"
+    for name, data in bad_files(advice):
+        path.write_bytes(data)
+        with pytest.raises(ValueError, match=r"bad\.npz"):  # noqa: PT012 - says which one was accepted
+            osp.load_advice(path)
+            pytest.fail(f"accepted: {name}")
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.npz"):
+        osp.load_advice(tmp_path / "nowhere.npz")
+
+
+def test_single_and_batch_agree_for_any_threads(model, advice):
+    method = osp.EmpiricalCubature(advice=advice)
+    models = copies(model, 40, scale=0.03)
+    batch = method.estimate_many(models, 12)
+    assert [e.value for e in method.estimate_many(models, 12, threads=3)] == [e.value for e in batch]
+    assert [e.value for e in method.estimate_many(models[7:9], 12)] == [e.value for e in batch[7:9]]
+    for one, other in zip((method.estimate(m, 12) for m in models), batch, strict=True):
+        assert one.value == pytest.approx(other.value, abs=1e-6)
+        assert one.standard_error == pytest.approx(other.standard_error, rel=1e-4)
+        assert one.cost.multiply_adds == other.cost.multiply_adds
+    assert method.estimate(models[0], 12, rng=1).value == method.estimate(models[0], 12, rng=2).value
+    assert method.estimate_many([], 12) == []
+
+
+def test_size_follows_budget(model, advice):
+    method = osp.EmpiricalCubature(advice=advice)
+    assert method.minimum_budget(model) == 4
+    assert [method.estimate(model, b).settings["size"] for b in (4, 11, 12, 10**6)] == [4, 4, 12, 12]
+    with pytest.raises(ValueError, match="at least 4"):
+        method.estimate(model, 3)
+    with pytest.raises(ValueError, match="at least 4"):
+        method.estimate_many([model], 3)
+    assert osp.EmpiricalCubature(advice=advice, size=4).estimate(model, 100).settings["size"] == 4
+    with pytest.raises(ValueError, match="size must be one of 4, 12"):
+        osp.EmpiricalCubature(advice=advice, size=5).estimate(model, 100)
+
+
+def test_other_networks_are_refused_or_warned_about(model, advice):
+    method = osp.EmpiricalCubature(advice=advice)
+    with pytest.raises(ValueError, match="advice 'model'"):
+        method.estimate(random_rnn(5, 3), 12)
+    with pytest.raises(ValueError, match="biases"):
+        method.estimate(random_rnn(4, 3, biases=True), 12)
+    with pytest.raises(ValueError, match="supports"):
+        method.estimate(random_rnn(4, 3, task="median"), 12)
+    with pytest.raises(ValueError, match="no advice is shipped"):
+        osp.EmpiricalCubature().estimate(random_rnn(7, 3), 12)
+    near = method.estimate(copies(model, 1, scale=0.05)[0], 12)
+    with pytest.warns(osp.AdviceWarning, match="times as far from 'model'"):
+        far = method.estimate(random_rnn(4, 3, seed=99), 12)
+    assert far.standard_error > 2 * near.standard_error
+
+
+def test_error_grows_with_noise(model, advice):
+    method = osp.EmpiricalCubature(advice=advice)
+    mean = [
+        np.mean([e.standard_error for e in method.estimate_many(copies(model, 100, scale), 12)])
+        for scale in (0.01, 0.05)
+    ]
+    assert mean[0] < mean[1]
+
+
+def test_settings_can_be_written_down(advice, tmp_path):
+    json.dumps(osp.EmpiricalCubature(advice=advice).settings)
+    assert osp.EmpiricalCubature(advice=advice).settings["advice"] == "model"
+    cost = osp.EmpiricalCubature(advice=advice).advice_cost
+    assert cost is not None
+    assert cost.evaluations >= (1024 + 512) * 16384
+    assert osp.EmpiricalCubature().advice_cost is None
+
+
+def test_command(model, tmp_path, capsys):
+    source, output = tmp_path / "net.npz", tmp_path / "advice.npz"
+    np.savez(source, W_hh=model.W_hh, W_hi=model.W_hi, W_oh=model.W_oh)
+    arguments = ["fit", str(source), "--output", str(output), "--noise", "mul-0.05", "--sizes", "4",
+                 "--networks", "512", "--samples", "512", "--calibration", "128", "--candidates", "64",
+                 "--json"]  # fmt: skip
+    assert main(arguments) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["sizes"][0]["forwards"] <= 4
+    assert osp.load_advice(output).name == "net"
+    assert main([*arguments[:2], "--output", "advice.txt"]) == 2
+
+
+def test_shipped_advice_is_good():
+    for name, path in osp.shipped_advice().items():
+        advice = osp.load_advice(name)
+        assert name.startswith("{}_{}_{}".format(*advice.shape))
+        assert path.stat().st_size < 2 << 20
+        for size in advice.sizes.values():
+            assert isinstance(size, AdviceSize)
+            unit = random_rnn(advice.shape[1], advice.shape[2], advice.shape[0]).forward_multiply_adds
+            assert size.multiply_adds <= size.budget * unit
+            assert min(size.equivalent_samples.values()) > size.budget
+
+
+def test_points_are_checked_when_advice_is_used(model):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        points = Points(np.array([1, 1, 1], np.int32), np.zeros(3, np.int32), np.ones(3, np.float32),
+                        np.array([7], np.int32))  # fmt: skip
+        with pytest.raises(ValueError, match="target"):
+            points.forest.margins(rows([model]), 4, 3)
