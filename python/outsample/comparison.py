@@ -337,7 +337,7 @@ class Comparison:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything to a JSON file."""
-        write_atomically(Path(path), json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n")
+        write_atomically(Path(path), json.dumps(self.to_dict(), allow_nan=False) + "\n")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Comparison:
@@ -352,6 +352,11 @@ class Comparison:
 def _percentiles(values: NDArray[np.float64]) -> tuple[float, float]:
     low, high = np.percentile(values, [50 * (1 - _LEVEL), 50 * (1 + _LEVEL)])
     return float(low), float(high)
+
+
+def _rounded(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Seven figures: far finer than the errors are known, and half the size in a file."""
+    return np.array([float(f"{value:.7g}") for value in values])
 
 
 def _jsonable(value: Any) -> Any:
@@ -731,7 +736,7 @@ def _measure(
         measured[plan.label, plan.budget] = Measurement(
             plan.label,
             plan.budget,
-            (errors**2).mean(axis=0),
+            _rounded((errors**2).mean(axis=0)),
             float(errors.mean()),
             float(np.mean(held)) if len(held) == values.size else None,
             sum(r["evaluations"] for _, r in own) / values.size,

@@ -175,3 +175,31 @@ def report(comparison: Comparison) -> str:
         rows = [(label, ", ".join(f"{b:,}" for b in bs), why) for (label, why), bs in reasons.items()]
         parts += ["## Refused", markdown(("method", "budgets", "reason"), rows, left=3)]
     return "\n\n".join(parts) + "\n"
+
+
+def _summary(doc: str | None) -> str:
+    """The first sentence of a docstring, on one line."""
+    return " ".join((doc or "").strip().split("\n\n")[0].split()).replace("|", "\\|")
+
+
+def estimators_table() -> str:
+    """All methods, from `ESTIMATORS`."""
+    from outsample.estimators import ESTIMATORS
+
+    rows = [
+        (f"`{name}`", f"`{cls.__name__}`", cls.league, ", ".join(sorted(cls.supports)), _summary(cls.__doc__))
+        for name, cls in ESTIMATORS.items()
+    ]
+    return markdown(("method", "class", "league", "tasks", "what it does"), rows, left=5)
+
+
+def protocols_table() -> str:
+    """All protocols, from `PROTOCOLS`."""
+    from outsample.noise import PROTOCOLS
+
+    formula = {"multiplicative": "w (1 + {} z)", "additive": "w + {} z"}
+    rows = [
+        (f"`{p.name}`", formula[p.kind].format(p.scale), p.purpose, str(p.size), str(p.seed), str(p.version))
+        for p in PROTOCOLS.values()
+    ]
+    return markdown(("protocol", "weight becomes", "purpose", "networks", "seed", "version"), rows, left=3)

@@ -72,9 +72,9 @@ def option(text: str) -> tuple[str, Any]:
         return name, value
 
 
-def add_model(parser: argparse.ArgumentParser, flag: str = "model", **settings: Any) -> None:
+def add_model(parser: argparse.ArgumentParser, flag: str = "model", note: str = "") -> None:
     """The network and, where its file does not say, its task."""
-    parser.add_argument(flag, metavar="MODEL", help="model file: .pth, .npz or .safetensors", **settings)
+    parser.add_argument(flag, metavar="MODEL", help=f"model file: .pth, .npz or .safetensors{note}")
     parser.add_argument("--task", choices=list(TASKS), help="default: what the file or its name says")
 
 

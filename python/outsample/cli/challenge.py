@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from outsample import zoo
 from outsample.cli import _arguments
 from outsample.cli.compare import configure_run, finished, measured
 from outsample.estimators import ESTIMATORS, Constant
@@ -13,6 +14,9 @@ from outsample.estimators import ESTIMATORS, Constant
 NAME = "challenge"
 HELP = "run ARC's challenge: every method against random sampling, with a table and figures"
 EXAMPLE = "outsample challenge --quick"
+
+#: The network that is estimated unless another is given: of the size of ARC's example, trained by this package.
+DEFAULT_MODEL: dict[str, Any] = {"task": "2nd_argmax", "hidden_size": 16, "seq_len": 10}
 
 #: Sizes of the two runs; the full one is for publication.
 FULL: dict[str, Any] = {
@@ -35,7 +39,7 @@ QUICK: dict[str, Any] = {
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The network, the size of the run, and the user's own methods."""
-    _arguments.add_model(parser, "--model", required=True)
+    _arguments.add_model(parser, "--model", " (default: the shipped one of ARC's size)")
     parser.add_argument("--quick", action="store_true", help="about a minute instead of the full run")
     parser.add_argument(
         "--method",
@@ -53,5 +57,5 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     # The constant joins by itself, with the mean accuracy of other noisy copies.
     methods = [cls() for cls in ESTIMATORS.values() if cls is not Constant]
     methods += [_arguments.make_estimator(name) for name in args.method]
-    model = _arguments.load_model(args.model, args.task)
+    model = zoo.load(**DEFAULT_MODEL) if args.model is None else _arguments.load_model(args.model, args.task)
     return finished(args, measured(args, methods, model, **(QUICK if args.quick else FULL)))

@@ -134,8 +134,8 @@ class Estimate:
 class Estimator(ABC):
     """Base class of all methods.
 
-    Subclassing
-    -----------
+    Notes
+    -----
     A new method is one class with one method:
 
     >>> class Mine(osp.Estimator):

@@ -1,0 +1,75 @@
+"""The documentation: it builds without warnings, and its examples run and print what they say."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import outsample as osp
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+MODULES = sorted(m.name for m in pkgutil.walk_packages(osp.__path__, "outsample.") if not m.name.endswith("__main__"))
+FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+
+@pytest.fixture
+def _elsewhere(tmp_path, monkeypatch):
+    monkeypatch.setenv("OUTSAMPLE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+@pytest.mark.usefixtures("_elsewhere")
+def test_examples_of_the_pages(page):
+    names = {"osp": osp, "np": np}
+    failed, _ = doctest.testfile(str(page), module_relative=False, globs=names, optionflags=FLAGS, encoding="utf-8")
+    assert failed == 0
+
+
+@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.usefixtures("_elsewhere")
+def test_examples_of_the_docstrings(name):
+    module = importlib.import_module(name)
+    failed, _ = doctest.testmod(module, extraglobs={"osp": osp, "np": np}, optionflags=FLAGS)
+    assert failed == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda p: p.name)
+@pytest.mark.usefixtures("_elsewhere")
+def test_example_scripts(example):
+    done = subprocess.run([sys.executable, str(example)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+@pytest.mark.slow
+def test_the_pages_build_without_warnings(tmp_path):
+    pytest.importorskip("sphinx")
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-d", str(tmp_path / "doctrees")]
+    done = subprocess.run(
+        [*command, str(ROOT / "docs"), str(tmp_path / "html")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "html" / "benchmark.html").exists()
+    assert "mul-0.01" in (tmp_path / "html" / "benchmark.html").read_text()
+
+
+def test_the_readmes_commands_are_those_of_continuous_integration():
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        extras = tomllib.load(file)["project"]["optional-dependencies"]
+    readme, ci = (ROOT / "README.md").read_text(), (ROOT / ".ci" / "run").read_text()
+    assert 'pip install ".[challenge]" && outsample challenge --quick' in readme
+    assert 'pip install ".[test]" && pytest' in readme
+    assert '".[test]" && pytest' in ci
+    assert {"challenge", "test", "bench", "docs"} <= extras.keys()
