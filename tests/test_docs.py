@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import outsample as osp
+from conftest import random_rnn
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -40,7 +41,8 @@ def test_examples_of_the_pages(page):
 @pytest.mark.usefixtures("_elsewhere")
 def test_examples_of_the_docstrings(name):
     module = importlib.import_module(name)
-    failed, _ = doctest.testmod(module, extraglobs={"osp": osp, "np": np}, optionflags=FLAGS)
+    names = {"osp": osp, "np": np, "model": random_rnn(16, 10)}  # what docstrings may take for granted
+    failed, _ = doctest.testmod(module, extraglobs=names, optionflags=FLAGS)
     assert failed == 0
 
 

@@ -133,7 +133,7 @@ class Combined(Estimator):
     Examples
     --------
     >>> prior = osp.Constant(value=0.81, standard_error=0.06)
-    >>> osp.Combined(parts=[prior, osp.MonteCarlo()]).estimate(model, budget=100, rng=0)
+    >>> estimate = osp.Combined(parts=[prior, osp.MonteCarlo()]).estimate(model, budget=100, rng=0)
     """
 
     league = "with advice"
