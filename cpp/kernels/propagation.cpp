@@ -20,6 +20,7 @@ struct Lanes<float> {
     static constexpr float tiny = 1e-30f;    // a variance below it counts as zero (states are scaled to about 1)
     static constexpr float far = 13;         // |mean / standard deviation| beyond which the density vanishes
     static constexpr float epsilon = 1e-6f;  // relative size of a variance that is rounding only
+    static constexpr float floor = -30;      // exponent below which states are let fade: inputs come in at 0
 };
 template <>
 struct Lanes<double> {
@@ -29,6 +30,7 @@ struct Lanes<double> {
     static constexpr double tiny = 1e-280;
     static constexpr double far = 37;
     static constexpr double epsilon = 2e-15;
+    static constexpr double floor = -200;
 };
 
 OUTSAMPLE_INLINE std::ptrdiff_t triangle(int i, int j) { return static_cast<std::ptrdiff_t>(i) * (i + 1) / 2 + j; }
@@ -105,8 +107,9 @@ template <class T, class V>
 OUTSAMPLE_INLINE Unit<V> rectify(V mean, V variance) {
     typedef Lanes<T> L;
     Unit<V> u;
-    u.deviation = vsqrt(max(variance, broadcast(L::tiny)));
-    u.inverse = T(1) / u.deviation;
+    variance = max(variance, V{});
+    u.deviation = vsqrt(variance);
+    u.inverse = T(1) / vsqrt(max(variance, broadcast(L::tiny)));
     u.a = min(max(mean * u.inverse, broadcast(-L::far)), broadcast(L::far));
     V mills;
     normal(u.a, u.density, mills);
@@ -117,7 +120,7 @@ OUTSAMPLE_INLINE Unit<V> rectify(V mean, V variance) {
     const V r = u.density * (T(1) - x * mills);
     u.cdf = u.a > V{} ? T(1) - tail : tail;
     u.mean = max(mean, V{}) + u.deviation * r;
-    u.variance = u.deviation * u.deviation * max(u.cdf - r * (x + r), V{});
+    u.variance = variance * max(u.cdf - r * (x + r), V{});
     return u;
 }
 
@@ -318,7 +321,7 @@ void activate(const PaddedNetwork<T>& w, const CellLevel& level, const States<T>
         // A power of two, so nothing is rounded; a state that is zero stays as it is.
         V shift = exponent_of(max(largest, broadcast(L::tiny))) * T(0.5);
         shift = __builtin_convertvector(__builtin_convertvector(shift, typename L::I), V);
-        shift = largest > V{} ? shift : V{};
+        shift = largest > V{} ? max(shift, broadcast(L::floor) - exponent) : V{};
         const V factor = power_of_two(-shift);
         const int entries = order == 2 ? static_cast<int>(triangle(d, 0)) : d;
         for (int i = 0; i < d; ++i) {

@@ -9,6 +9,7 @@ from outsample.estimators import (
     ESTIMATORS,
     AdviceCost,
     AdviceWarning,
+    CellPropagation,
     Combined,
     ConfidenceInterval,
     Constant,
@@ -18,6 +19,7 @@ from outsample.estimators import (
     Estimate,
     Estimator,
     ExactIntegration,
+    GaussianPropagation,
     MonteCarlo,
 )
 from outsample.loading import load, state_dict_from
@@ -39,6 +41,7 @@ __all__ = [
     "Advice",
     "AdviceCost",
     "AdviceWarning",
+    "CellPropagation",
     "Combined",
     "Comparison",
     "ConfidenceInterval",
@@ -50,6 +53,7 @@ __all__ = [
     "Estimate",
     "Estimator",
     "ExactIntegration",
+    "GaussianPropagation",
     "Gradients",
     "LogPoint",
     "Model",

@@ -7,11 +7,13 @@ The comparison, the command line, the documentation's table and the tests that h
 from __future__ import annotations
 
 from outsample.estimators.base import AdviceCost, ConfidenceInterval, Cost, Estimate, Estimator
+from outsample.estimators.cell_propagation import CellPropagation
 from outsample.estimators.combined import Combined
 from outsample.estimators.constant import Constant
 from outsample.estimators.empirical_cubature import AdviceWarning, EmpiricalCubature
 from outsample.estimators.enumeration import Enumeration
 from outsample.estimators.exact import ExactIntegration
+from outsample.estimators.gaussian_propagation import GaussianPropagation
 from outsample.estimators.monte_carlo import MonteCarlo
 
 #: Every method by its name, in the order of tables.
@@ -23,6 +25,8 @@ ESTIMATORS: dict[str, type[Estimator]] = {
         ExactIntegration,
         Enumeration,
         EmpiricalCubature,
+        GaussianPropagation,
+        CellPropagation,
     )
 }
 
@@ -30,6 +34,7 @@ __all__ = [
     "ESTIMATORS",
     "AdviceCost",
     "AdviceWarning",
+    "CellPropagation",
     "Combined",
     "ConfidenceInterval",
     "Constant",
@@ -39,5 +44,6 @@ __all__ = [
     "Estimate",
     "Estimator",
     "ExactIntegration",
+    "GaussianPropagation",
     "MonteCarlo",
 ]
