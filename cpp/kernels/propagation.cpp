@@ -108,8 +108,8 @@ OUTSAMPLE_INLINE Unit<V> rectify(V mean, V variance) {
     typedef Lanes<T> L;
     Unit<V> u;
     variance = max(variance, V{});
-    u.deviation = vsqrt(variance);
-    u.inverse = T(1) / vsqrt(max(variance, broadcast(L::tiny)));
+    u.inverse = reciprocal_sqrt(max(variance, broadcast(L::tiny)));
+    u.deviation = variance * u.inverse;
     u.a = min(max(mean * u.inverse, broadcast(-L::far)), broadcast(L::far));
     V mills;
     normal(u.a, u.density, mills);
@@ -124,21 +124,29 @@ OUTSAMPLE_INLINE Unit<V> rectify(V mean, V variance) {
     return u;
 }
 
-// rows x d matrix W times symmetric S times W', lower triangle, entry (i, j) written to out[triangle(i, j) * stride].
-// S is d x d, full and `columns` wide, or its diagonal alone. `product` holds tile x columns vectors.
+// rows x d matrix W times symmetric S times W', lower triangle. Entry (i, j) of S is read from
+// S[triangle(i, j) * s_stride], or where `diagonal` is set (i, i) from S[i * s_stride]; entry (i, j) of the result is
+// written to out[triangle(i, j) * stride]. `product` holds tile x columns vectors.
 template <class T, class V>
-void congruence(const T* W, int rows, int d, int columns, const V* S, bool diagonal, V* product, T* out,
-                std::ptrdiff_t stride) {
+void congruence(const T* W, int rows, int d, int columns, const T* S, std::ptrdiff_t s_stride, bool diagonal,
+                V* product, T* out, std::ptrdiff_t stride) {
     for (int i0 = 0; i0 < rows; i0 += tile) {
-        for (int k = 0; diagonal && k < d; ++k)
-            for (int r = 0; r < tile; ++r) product[r * columns + k] = broadcast(W[(i0 + r) * columns + k]) * S[k];
-        for (int k0 = 0; !diagonal && k0 < columns; k0 += tile_columns) {
+        for (int k = 0; diagonal && k < d; ++k) {
+            const V s = load<V>(S + k * s_stride);
+            for (int r = 0; r < tile; ++r) product[r * columns + k] = broadcast(W[(i0 + r) * columns + k]) * s;
+        }
+        for (int k0 = 0; !diagonal && k0 < d; k0 += tile_columns) {
             V sum[tile][tile_columns] = {};
-            for (int j = 0; j < d; ++j)
+            for (int j = 0; j < d; ++j) {
+                V s[tile_columns];
+                // Columns past the last repeat it; nothing reads their products.
+                for (int c = 0; c < tile_columns; ++c)
+                    s[c] = load<V>(S + symmetric(j, k0 + c < d ? k0 + c : d - 1) * s_stride);
                 for (int r = 0; r < tile; ++r) {
                     const V w = broadcast(W[(i0 + r) * columns + j]);
-                    for (int c = 0; c < tile_columns; ++c) sum[r][c] += w * S[j * columns + k0 + c];
+                    for (int c = 0; c < tile_columns; ++c) sum[r][c] += w * s[c];
                 }
+            }
             for (int r = 0; r < tile; ++r)
                 for (int c = 0; c < tile_columns; ++c) product[r * columns + k0 + c] = sum[r][c];
         }
@@ -180,37 +188,23 @@ struct States {
 template <class T>
 struct Workspace {
     typedef typename Lanes<T>::V V;
-    States<T> states[2];
-    V *S, *product, *terms, *inverse, *logits;
+    States<T> states, products;
+    V *product, *terms, *inverse, *logits;
     T* outside;  // mean and covariance of the outputs
 };
 
+// W_hh applied to the states `first` ... of one vector.
 template <class T, class V>
-void unpack(const States<T>& from, int first, int d, int columns, V* S) {
-    for (int i = 0; i < d; ++i)
-        for (int j = 0; j <= i; ++j) {
-            const V value = load<V>(from.covariance + triangle(i, j) * from.stride + first);
-            S[i * columns + j] = value;
-            S[j * columns + i] = value;
-        }
-}
-
-// W_hh applied to the states `first` ... of one vector, in place.
-template <class T, class V>
-void multiply(const PaddedNetwork<T>& w, const States<T>& s, int first, int order, const Workspace<T>& work) {
-    T* mean = s.mean + first;
-    T* covariance = s.covariance + first;
-    T* copy = work.outside;
-    constexpr int count = Lanes<T>::count;
-    for (int i = 0; i < w.d; ++i) store(copy + i * count, load<V>(mean + i * s.stride));
-    matvec<T, V>(w.W_hh, w.d, w.d, w.columns, copy, count, mean, s.stride);
-    if (order == 1) {
-        for (int i = 0; i < w.d; ++i) store(copy + i * count, load<V>(covariance + i * s.stride));
-        matvec<T, V>(w.W_hh_squared, w.d, w.d, w.columns, copy, count, covariance, s.stride);
-    } else {
-        unpack<T, V>(s, first, w.d, w.columns, work.S);
-        congruence<T, V>(w.W_hh, w.d, w.d, w.columns, work.S, false, work.product, covariance, s.stride);
-    }
+void multiply(const PaddedNetwork<T>& w, const States<T>& from, const States<T>& to, int first, int order,
+              const Workspace<T>& work) {
+    matvec<T, V>(w.W_hh, w.d, w.d, w.columns, from.mean + first, from.stride, to.mean + first, to.stride);
+    if (order == 1)
+        matvec<T, V>(w.W_hh_squared, w.d, w.d, w.columns, from.covariance + first, from.stride, to.covariance + first,
+                     to.stride);
+    else
+        congruence<T, V>(w.W_hh, w.d, w.d, w.columns, from.covariance + first, from.stride, false, work.product,
+                         to.covariance + first, to.stride);
+    store(to.exponent + first, load<V>(from.exponent + first));
 }
 
 // Hermite terms of the covariance of two rectified units: c_k / sqrt(k!) for k = 1 ... 5 and, as the sixth, the root of
@@ -231,7 +225,8 @@ OUTSAMPLE_INLINE void hermite(const Unit<V>& u, V scale, V* terms) {
     terms[4] = f * a * (b - T(3)) * T(-0.09128709291752768557);
     V left = u.variance * scale * scale;
     for (int k = 0; k < hermite_terms - 1; ++k) left -= terms[k] * terms[k];
-    const V root = vsqrt(max(left, V{}));
+    left = max(left, V{});
+    const V root = left * reciprocal_sqrt(max(left, broadcast(Lanes<T>::tiny)));
     terms[5] = b * (b - T(6)) + T(3) < V{} ? -root : root;
 }
 
@@ -382,14 +377,15 @@ V mendell_elston(int k, int m, V* mean, V* C, V* with) {
         }
         V pivot_mean, variance;
         take<T>(k, m, index, mean, C, pivot_mean, variance, with);
-        const V inverse = T(1) / vsqrt(variance);
+        const V inverse = reciprocal_sqrt(variance);
         const V a = min(max(pivot_mean * inverse, broadcast(-L::far)), broadcast(L::far));
         V density, mills;
         normal(a, density, mills);
         const V tail = density * mills;
-        probability *= a > V{} ? T(1) - tail : tail;
+        const V cdf = a > V{} ? T(1) - tail : tail;
+        probability *= cdf;
         // E[U | U > -a]; for a < 0 it is 1 / mills, which stays exact where the tail underflows.
-        const V hazard = a > V{} ? density / (T(1) - tail) : T(1) / mills;
+        const V hazard = (a > V{} ? density : broadcast(T(1))) * reciprocal(a > V{} ? cdf : mills);
         const V shrink = min(max(hazard * (hazard + a), V{}), broadcast(T(1)));
         for (int j = k + 1; j < m; ++j) {
             const V r = with[j] * inverse;
@@ -435,15 +431,11 @@ void read_out(const PaddedNetwork<T>& w, const States<T>& s, int first, int orde
               V& variance, const Workspace<T>& work) {
     constexpr int count = Lanes<T>::count;
     const int m = w.outputs;
-    if (order == 2) {
-        unpack<T, V>(s, first, w.d, w.columns, work.S);
-    } else {
-        for (int i = 0; i < w.d; ++i) work.S[i] = load<V>(s.covariance + i * s.stride + first);
-    }
     T* mean_out = work.outside;
     T* covariance_out = work.outside + static_cast<std::ptrdiff_t>(m) * count;
     matvec<T, V>(w.W_oh, m, w.d, w.columns, s.mean + first, s.stride, mean_out, count);
-    congruence<T, V>(w.W_oh, m, w.d, w.columns, work.S, order == 1, work.product, covariance_out, count);
+    congruence<T, V>(w.W_oh, m, w.d, w.columns, s.covariance + first, s.stride, order == 1, work.product, covariance_out,
+                     count);
     const V exponent = load<V>(s.exponent + first);
     const V unit = power_of_two(-exponent);
     V* mean = work.logits;
@@ -473,8 +465,6 @@ void propagate_block(const PaddedNetwork<T>& w, const CellLevel* levels, const i
 
     Workspace<T> work;
     V* vectors = reinterpret_cast<V*>(scratch);
-    work.S = vectors;
-    vectors += static_cast<std::ptrdiff_t>(w.columns) * w.columns;
     work.product = vectors;
     vectors += tile * w.columns;
     work.terms = vectors;
@@ -484,21 +474,18 @@ void propagate_block(const PaddedNetwork<T>& w, const CellLevel* levels, const i
     work.logits = vectors;
     vectors += 2 * m + triangle(m, 0);
     work.outside = reinterpret_cast<T*>(vectors);
-    T* rest = work.outside + (d + m + triangle(m, 0)) * count;
-    for (States<T>& s : work.states) {
-        s = {rest, rest + d * stride, rest + (d + entries) * stride, stride};
-        rest += (d + entries + 1) * stride;
-    }
-    for (int i = 0; i < w.columns * w.columns; ++i) work.S[i] = V{};  // the padding must stay zero
+    T* rest = work.outside + (m + triangle(m, 0)) * count;
+    work.states = {rest, rest + d * stride, rest + (d + entries) * stride, stride};
+    rest += (d + entries + 1) * stride;
+    work.products = {rest, rest + d * stride, rest + (d + entries) * stride, stride};
 
     for (int t = 0; t < n; ++t) {
-        const States<T>& before = work.states[(t + 1) % 2];
-        const States<T>& after = work.states[t % 2];
+        const States<T>& after = work.states;
         if (t > 0)
             for (int first = 0; first < levels[t - 1].count; first += count)
-                multiply<T, V>(w, before, first, order, work);
+                multiply<T, V>(w, work.states, work.products, first, order, work);
         for (int first = 0; first < levels[t].count; first += count)
-            activate<T, V>(w, levels[t], t > 0 ? &before : nullptr, after, first, order, work);
+            activate<T, V>(w, levels[t], t > 0 ? &work.products : nullptr, after, first, order, work);
         if (!states) continue;
         for (int cell = 0; cell < levels[t].count; ++cell) {
             const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(cell) * n + t;
@@ -511,7 +498,7 @@ void propagate_block(const PaddedNetwork<T>& w, const CellLevel* levels, const i
             }
         }
     }
-    const States<T>& last = work.states[(n - 1) % 2];
+    const States<T>& last = work.states;
     for (int first = 0; first < levels[n - 1].count; first += count) {
         V result, spread{};
         read_out<T, V>(w, last, first, order, labels, result, spread, work);
