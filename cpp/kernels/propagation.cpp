@@ -434,8 +434,8 @@ void read_out(const PaddedNetwork<T>& w, const States<T>& s, int first, int orde
     T* mean_out = work.outside;
     T* covariance_out = work.outside + static_cast<std::ptrdiff_t>(m) * count;
     matvec<T, V>(w.W_oh, m, w.d, w.columns, s.mean + first, s.stride, mean_out, count);
-    congruence<T, V>(w.W_oh, m, w.d, w.columns, s.covariance + first, s.stride, order == 1, work.product, covariance_out,
-                     count);
+    congruence<T, V>(w.W_oh, m, w.d, w.columns, s.covariance + first, s.stride, order == 1, work.product,
+                     covariance_out, count);
     const V exponent = load<V>(s.exponent + first);
     const V unit = power_of_two(-exponent);
     V* mean = work.logits;
