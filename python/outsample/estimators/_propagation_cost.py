@@ -8,7 +8,7 @@ from outsample.models import RNN
 
 #: Time per counted operation, in units of the time that random sampling (everything included) takes per multiply-add
 #: of its forward passes; by order and precision. Measured by ``pytest bench/bench_gaussian.py -k cost_model``.
-SLOWNESS = {(1, "single"): 1.0, (1, "double"): 2.0, (2, "single"): 1.0, (2, "double"): 2.0}
+SLOWNESS = {(1, "single"): 2.0, (1, "double"): 3.5, (2, "single"): 1.4, (2, "double"): 2.8}
 
 # Operations on one number, for the parts that are not matrix products: a rectified unit (exponential, Mills' ratio,
 # square root, two divisions), a covariance of two rectified units, one step of the orthant probability.
