@@ -8,7 +8,8 @@ import pytest
 
 import outsample as osp
 from conftest import random_rnn
-from outsample.zoo import _shipped as shipped
+from outsample.cli import main
+from outsample.zoo import shipped
 
 
 @pytest.fixture
@@ -100,3 +101,72 @@ def test_shipped_networks_are_as_the_index_says():
         if entry.quantity == "accuracy":
             estimate = osp.MonteCarlo().estimate(model, budget=50_000, rng=1)
             assert abs(estimate.value - entry.value) < 5 * (estimate.standard_error + entry.standard_error) + 1e-4
+
+
+def test_find():
+    assert osp.zoo.find("handcrafted_22_10").hidden_size == 22
+    for name in ("handcrafted_21_10", "handcrafted_x", "handcrafted_4_999999999", "", "nothing"):
+        assert osp.zoo.find(name) is None
+    for name in osp.zoo.names()[:1]:
+        assert osp.zoo.find(name).name == name
+
+
+def test_list_command(capsys):
+    assert main(["zoo", "list"]) == 0
+    text = capsys.readouterr().out
+    assert "handcrafted_4_3" in text
+    assert "hidden sizes 2, 3, 4, 5, 6, 8, 16, 32" in text
+    assert main(["zoo", "list", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert [m["name"] for m in result["shipped"]] == osp.zoo.names()
+    sizes = {(m["task"], m["hidden_size"], m["seq_len"]) for m in result["shipped"]}
+    assert sum(m["best"] for m in result["shipped"]) == len(sizes)
+
+
+def test_show_command(tmp_path, capsys):
+    assert main(["zoo", "show", "handcrafted_4_3", "--samples", "2**14"]) == 0
+    text = capsys.readouterr().out
+    assert "31.494" in text
+    assert "in standard form" in text
+    assert "Neurons after t inputs" in text
+    path = tmp_path / "model.npz"
+    model = random_rnn(3, 4, biases=True)
+    model.save(path)
+    assert main(["zoo", "show", str(path), "--samples", "1000", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["weights"]["b_o"] == model.b_o.tolist()
+    assert result["standardized"]["W_hi"] == [-1 if w < 0 else 1 for w in model.W_hi]
+    shares = [row["share"] for row in result["by_position"]]
+    assert sum(shares) == pytest.approx(1)
+    accuracy = sum(row["share"] * row["accuracy"] for row in result["by_position"])
+    x_accuracy = osp.MonteCarlo().estimate(model, budget=2**16, rng=0).value
+    assert abs(accuracy - x_accuracy) < 5 * (0.25 / 1000) ** 0.5
+    random_rnn(3, 4, "median").save(path)
+    assert main(["zoo", "show", str(path)]) == 0
+    assert "by position" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["zoo", "show", "nothing"], "nothing"),
+        (["zoo", "fetch", "2nd_argmax", "7", "3"], "No AlgZoo model with hidden_size 7"),
+        (["zoo", "fetch", "median", "8", "5", "--folder", "absent"], "neither median_8_5_1073741824_1.pth"),
+        (["zoo", "fetch", "median", "8", "5", "--sequences", "3"], "n_seqs 3"),
+    ],
+)
+def test_wrong_commands(arguments, message, capsys):
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_fetch_command(tmp_path, capsys):
+    path = tmp_path / "median_8_5_0_2.pth"
+    path.write_bytes(b"x")
+    assert main(["zoo", "fetch", "median", "8", "5", "--sequences", "0", "--seed", "2", "--folder", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.strip() == str(path)
+
+
+def test_commands_take_names(capsys):
+    assert main(["estimate", "handcrafted_2_2", "--budget", "4096", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["value"] == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import dataclasses
 import importlib
 import importlib.util
 import inspect
@@ -12,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from outsample import zoo
 from outsample.estimators import ESTIMATORS, Estimator
 from outsample.loading import load
 from outsample.models import Model
@@ -74,12 +76,15 @@ def option(text: str) -> tuple[str, Any]:
 
 def add_model(parser: argparse.ArgumentParser, flag: str = "model", note: str = "") -> None:
     """The network and, where its file does not say, its task."""
-    parser.add_argument(flag, metavar="MODEL", help=f"model file: .pth, .npz or .safetensors{note}")
+    text = f"file (.pth, .npz, .safetensors), or name in `outsample zoo list`{note}"
+    parser.add_argument(flag, metavar="MODEL", help=text)
     parser.add_argument("--task", choices=list(TASKS), help="default: what the file or its name says")
 
 
 def load_model(path: str, task: str | None) -> Model:
-    """Load a file, or fail with a message that names it."""
+    """Load a file, or a network of the zoo by its name, or fail with a message that names it."""
+    if not Path(path).exists() and (found := zoo.find(path)) is not None:
+        return found if task is None else dataclasses.replace(found, task=task)  # type: ignore[arg-type]
     try:
         model: Model = load(path, task=task)
     except TypeError as error:
