@@ -6,6 +6,7 @@ void bind_exact(py::module_& m);
 void bind_forward(py::module_& m);
 void bind_gaussian(py::module_& m);
 void bind_network(py::module_& m);
+void bind_points(py::module_& m);
 void bind_propagation(py::module_& m);
 void bind_sampling(py::module_& m);
 void bind_training(py::module_& m);
@@ -19,6 +20,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     bind_forward(m);
     bind_gaussian(m);
     bind_network(m);
+    bind_points(m);
     bind_propagation(m);
     bind_sampling(m);
     bind_training(m);

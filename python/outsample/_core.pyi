@@ -5,6 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __version__: str
+points_per_group: int
 
 class Forest:
     def __init__(
@@ -99,6 +100,12 @@ def bivariate_normal_cdf(
     h: NDArray[np.float64], k: NDArray[np.float64], rho: NDArray[np.float64]
 ) -> NDArray[np.float64]: ...
 def build_info() -> dict[str, Any]: ...
+def conditional_probabilities(
+    network: Network, task: str, x: NDArray[np.float32], threads: int = 1
+) -> NDArray[np.float32]: ...
+def conditional_sums(
+    network: Network, task: str, samples: int, key: int, first: int = 0, threads: int = 1
+) -> tuple[float, float]: ...
 def count_correct(network: Network, task: str, samples: int, key: int, first: int = 0, threads: int = 1) -> int: ...
 def count_correct_many(
     networks: Sequence[Network], task: str, samples: int, keys: Sequence[int], first: int = 0, threads: int = 1
@@ -134,6 +141,10 @@ def train(
     steps: int,
     threads: int = 1,
 ) -> tuple[int, NDArray[np.float64], NDArray[np.int64]]: ...
+def point_multiply_adds(network: Network, exact_last: bool) -> tuple[int, int]: ...
+def point_sums(
+    network: Network, table: NDArray[np.float32], exact_last: bool, segments: int = 1, threads: int = 1
+) -> NDArray[np.float64]: ...
 def use_isa(name: str) -> None: ...
 def condition_on_half_space(
     mean: NDArray[np.float64], covariance: NDArray[np.float64], normal: NDArray[np.float64], offset: float

@@ -9,12 +9,14 @@ from __future__ import annotations
 from outsample.estimators.base import AdviceCost, ConfidenceInterval, Cost, Estimate, Estimator
 from outsample.estimators.cell_propagation import CellPropagation
 from outsample.estimators.combined import Combined
+from outsample.estimators.conditional_monte_carlo import ConditionalMonteCarlo
 from outsample.estimators.constant import Constant
 from outsample.estimators.empirical_cubature import AdviceWarning, EmpiricalCubature
 from outsample.estimators.enumeration import Enumeration
 from outsample.estimators.exact import ExactIntegration
 from outsample.estimators.gaussian_propagation import GaussianPropagation
 from outsample.estimators.monte_carlo import MonteCarlo
+from outsample.estimators.quasi_monte_carlo import DeterministicCubature, QuasiMonteCarlo
 
 #: Every method by its name, in the order of tables.
 ESTIMATORS: dict[str, type[Estimator]] = {
@@ -22,6 +24,9 @@ ESTIMATORS: dict[str, type[Estimator]] = {
     for cls in (
         Constant,
         MonteCarlo,
+        ConditionalMonteCarlo,
+        QuasiMonteCarlo,
+        DeterministicCubature,
         ExactIntegration,
         Enumeration,
         EmpiricalCubature,
@@ -36,9 +41,11 @@ __all__ = [
     "AdviceWarning",
     "CellPropagation",
     "Combined",
+    "ConditionalMonteCarlo",
     "ConfidenceInterval",
     "Constant",
     "Cost",
+    "DeterministicCubature",
     "EmpiricalCubature",
     "Enumeration",
     "Estimate",
@@ -46,4 +53,5 @@ __all__ = [
     "ExactIntegration",
     "GaussianPropagation",
     "MonteCarlo",
+    "QuasiMonteCarlo",
 ]

@@ -1,0 +1,60 @@
+// Point rules: weighted sums of a network's answers over points that do not depend on its weights, and the exact
+// integration over the last input that makes them smooth.
+#pragma once
+
+#include <cstdint>
+
+#include "outsample/isa.hpp"
+#include "outsample/network.hpp"
+#include "outsample/task.hpp"
+
+namespace outsample {
+
+// Points side by side in a table.
+constexpr int points_per_group = 64;
+
+// A table of points, group after group; a group is `rows` rows of points_per_group floats.
+//
+// With exact_last: the inputs x_0 ... x_{n-2}; the values `before` and `after` of the last input at which the right
+// position changes; the right position before, and after, them (int32 in the place of floats; in between it is the last
+// one); the weight. Without: the inputs x_0 ... x_{n-1}, the right position, the weight.
+struct PointTable {
+    const float* data;
+    std::int64_t groups;
+    bool exact_last;
+};
+
+constexpr int point_rows(int seq_len, bool exact_last) { return exact_last ? seq_len + 4 : seq_len + 2; }
+
+// Sums of weight times probability of a right answer over the `segments` equal parts of a table.
+// Throws std::invalid_argument if the table cannot be cut so.
+void point_sums(const Network& network, const PointTable& table, std::int64_t segments, int threads, double* sums);
+
+// Sum and sum of squares of P(right answer | first n - 1 inputs) over the samples first ... first + samples - 1 of the
+// stream of a key. Tasks with a right position and n >= 2 only; throws std::invalid_argument otherwise.
+void conditional_sums(const Network& network, Task task, std::int64_t samples, std::uint64_t key, std::int64_t first,
+                      int threads, double sums[2]);
+
+// Multiply-adds of a rule: those made once, and those of each point. Counted are multiplications, additions and
+// reciprocals of real numbers (a multiplication and an addition that belong together are one); comparisons, minima and
+// maxima are not, as in forward_multiply_adds. The walk is counted as if no interval were empty.
+void point_multiply_adds(const Network& network, bool exact_last, long long* once, long long* each);
+
+// P(right answer | first n - 1 inputs) for `count` rows of n - 1 inputs.
+void conditional_probabilities(const Network& network, Task task, const float* x, std::int64_t count, int threads,
+                               float* probabilities);
+
+OUTSAMPLE_DECLARE_KERNEL(double, point_sum_kernel,
+                         (const Network& network, const PointTable& table, std::int64_t first_group,
+                          std::int64_t last_group, float* scratch))
+OUTSAMPLE_DECLARE_KERNEL(void, conditional_sums_kernel,
+                         (const Network& network, Task task, std::uint64_t key, std::int64_t first, std::int64_t last,
+                          float* scratch, double* sums))
+OUTSAMPLE_DECLARE_KERNEL(void, conditional_probabilities_kernel,
+                         (const Network& network, Task task, const float* x, std::int64_t count, float* scratch,
+                          float* probabilities))
+
+// Floats of scratch space that each of these kernels needs, for any instruction set.
+std::int64_t points_scratch(const Network& network);
+
+}  // namespace outsample

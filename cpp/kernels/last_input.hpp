@@ -1,0 +1,290 @@
+// Exact integration over the last input, one sample per lane.
+//
+// Given the earlier inputs, unit k of the last step is relu(c_k + w_k y) with c = W_hh h_{n-1} + b_h: every logit is a
+// piecewise linear function of the last input y with breakpoints at -c_k / w_k, and the right position changes at two
+// of the earlier inputs. Between neighbouring breakpoints the answer is right on an intersection of half-lines, one per
+// rival. All of that is walked from y = -last_range to y = last_range, every lane with its own order of breakpoints.
+#pragma once
+
+#include "layer.hpp"
+#include "outsample/network.hpp"
+#include "outsample/points.hpp"
+
+namespace outsample::OUTSAMPLE_ISA {
+
+// Beyond |y| = last_range the last input is ignored: 2e-9 of its probability.
+constexpr float last_range = 6.0f;
+
+// Pieces of right answers that a lane can hold back before their probabilities are computed.
+constexpr int held_pieces = 4;
+
+// Rows by unit have d entries and at least two zeros behind them.
+constexpr int last_step_stride(int d) { return (d + 2 + 15) / 16 * 16; }
+
+// Weights of the last step, laid out for the walk.
+struct LastStep {
+    int d, outputs;
+    int stride;             // of rows by unit: last_step_stride(d), zeros behind d
+    const float* W_hi;      // d
+    const float* weights;   // outputs x d: W_oh
+    const float* offset;    // outputs: b_o
+    const float* jump;      // outputs x stride: W_oh |w|, what passing breakpoint k adds to a logit's slope
+    const float* slope;     // outputs: slopes of the logits at y = -infinity
+    const float* root;      // d: -1 / w_k, 0 where w_k = 0
+    const float* wakes;     // stride: 1 where passing breakpoint k wakes a unit that matters, -1 where it ends one
+    const float* constant;  // d: 1 where unit k matters and w_k = 0, else 0
+    float active;           // how many units that matter are active at y = -infinity
+    int dead_answer;        // the answer where no unit that matters is active
+    int comparators;        // of the sorting network over the d + 2 keys
+    const int* comparator;  // comparators x 2
+    int number_mask;        // low bits of a key, which hold the number of its breakpoint
+};
+
+#if defined(__AVX512F__)
+OUTSAMPLE_INLINE bool any(vint mask) { return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask) != 0; }
+// Within 6e-5 of 1 / a, relative; infinite at 0.
+OUTSAMPLE_INLINE vfloat reciprocal(vfloat a) { return (vfloat)_mm512_rcp14_ps((__m512)a); }
+#else
+OUTSAMPLE_INLINE bool any(vint mask) {
+    std::int32_t all = 0;
+    for (int lane = 0; lane < lanes; ++lane) all |= mask[lane];
+    return all != 0;
+}
+OUTSAMPLE_INLINE vfloat reciprocal(vfloat a) { return 1.0f / a; }
+#endif
+
+// Raises `low` or lowers `high` to the root of slope * y - deficit, whichever of the two it bounds. A deficit and a
+// slope of zero (the label itself) bound nothing: 0 times infinity is not a number and fails both comparisons.
+OUTSAMPLE_INLINE void intersect(vfloat deficit, vfloat slope, vfloat& low, vfloat& high) {
+    const vfloat root = deficit * reciprocal(slope);
+#if defined(__AVX512F__)
+    const __mmask16 rises = _mm512_cmp_ps_mask((__m512)slope, _mm512_setzero_ps(), _CMP_GE_OQ);
+    low = (vfloat)_mm512_mask_max_ps((__m512)low, rises, (__m512)root, (__m512)low);
+    high = (vfloat)_mm512_mask_min_ps((__m512)high, (__mmask16)~rises, (__m512)root, (__m512)high);
+#else
+    const vint rises = slope >= 0.0f;
+    low = (rises & (vint)(root > low)) ? root : low;
+    high = (~rises & (vint)(root < high)) ? root : high;
+#endif
+}
+
+// Entry number[lane] of a row by unit. D: d if known at compile time, else 0.
+template <int D>
+OUTSAMPLE_INLINE vfloat lookup(const float* row, vint number) {
+#if defined(__AVX512F__)
+    const __m512i index = (__m512i)number;
+    if constexpr (D && D <= 16)
+        return (vfloat)_mm512_maskz_permutexvar_ps(_mm512_cmplt_epi32_mask(index, _mm512_set1_epi32(D)), index,
+                                                   _mm512_loadu_ps(row));
+    else if constexpr (D && D <= 32)
+        return (vfloat)_mm512_maskz_permutex2var_ps(_mm512_cmplt_epi32_mask(index, _mm512_set1_epi32(D)),
+                                                    _mm512_loadu_ps(row), index, _mm512_loadu_ps(row + 16));
+    else
+        return (vfloat)_mm512_i32gather_ps(index, row, 4);
+#elif defined(__AVX2__)
+    const __m256i index = (__m256i)number;
+    if constexpr (D && D <= 16) {
+        const __m256 low = _mm256_permutevar8x32_ps(_mm256_loadu_ps(row), index);
+        const __m256 high = _mm256_permutevar8x32_ps(_mm256_loadu_ps(row + 8), index);
+        const __m256 entry = _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32(index, 28)));
+        return (vfloat)_mm256_and_ps(entry, _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32(D), index)));
+    } else {
+        return (vfloat)_mm256_i32gather_ps(row, index, 4);
+    }
+#else
+    vfloat result;
+    for (int lane = 0; lane < lanes; ++lane) result[lane] = row[number[lane]];
+    return result;
+#endif
+}
+
+// Comparators of Batcher's merge exchange sort for any number of keys (Knuth, The Art of Computer Programming, volume
+// 3, section 5.2.2, algorithm M), known at compile time.
+template <int Keys>
+struct SortingNetwork {
+    int count = 0;
+    int pair[Keys * Keys][2] = {};
+    constexpr SortingNetwork() {
+        for (int p = 1; p < Keys; p *= 2)
+            for (int k = p; k >= 1; k /= 2)
+                for (int j = k % p; j + k < Keys; j += 2 * k)
+                    for (int i = 0; i < k && i + j + k < Keys; ++i)
+                        if ((i + j) / (2 * p) == (i + j + k) / (2 * p)) {
+                            pair[count][0] = i + j;
+                            pair[count][1] = i + j + k;
+                            ++count;
+                        }
+    }
+};
+
+OUTSAMPLE_INLINE void exchange(vfloat& a, vfloat& b) {
+    const vfloat low = min(a, b);
+    b = max(a, b);
+    a = low;
+}
+
+template <int Keys, int I = 0>
+OUTSAMPLE_INLINE void sort_registers(vfloat* key) {
+    constexpr SortingNetwork<Keys> network;
+    if constexpr (I < network.count) {
+        exchange(key[network.pair[I][0]], key[network.pair[I][1]]);
+        sort_registers<Keys, I + 1>(key);
+    }
+}
+
+// Distribution function of the standard normal; absolute error 5e-7 (Abramowitz and Stegun 7.1.28).
+OUTSAMPLE_INLINE vfloat normal_cdf(vfloat a) {
+    const vfloat b = max(a, -a);
+    vfloat p = 5.3797500e-6f * b + 4.8890602e-5f;
+    p = p * b + 3.8003575e-5f;
+    p = p * b + 3.2776263e-3f;
+    p = p * b + 2.1141006e-2f;
+    p = p * b + 4.9867347e-2f;
+    p = p * b + 1.0f;
+    p *= p;
+    p *= p;
+    p *= p;
+    p *= p;
+    const vfloat tail = 0.5f / p;
+    return a < 0.0f ? tail : 1.0f - tail;
+}
+
+#define OUTSAMPLE_UNROLL _Pragma("GCC unroll 16")
+
+// One vector per logit: in registers if their number is known at compile time, else in memory.
+template <int N>
+struct Vectors {
+    vfloat v[N];
+    __attribute__((always_inline)) explicit Vectors(float*) {}
+    __attribute__((always_inline)) vfloat get(int o) const { return v[o]; }
+    __attribute__((always_inline)) void set(int o, vfloat a) { v[o] = a; }
+};
+template <>
+struct Vectors<0> {
+    float* p;
+    __attribute__((always_inline)) explicit Vectors(float* memory) : p(memory) {}
+    __attribute__((always_inline)) vfloat get(int o) const { return load<vfloat>(p + o * lanes); }
+    __attribute__((always_inline)) void set(int o, vfloat a) { store(p + o * lanes, a); }
+};
+
+// Probability over a standard normal last input that the answer is right.
+//
+// c: the last step's pre-activations without the last input, `block` floats apart. The right position is before_label
+// for y < before, the last one for before < y < after, after_label for y > after; before <= after.
+// work: last_input_work(d, outputs) floats.
+template <int D, int N>
+OUTSAMPLE_INLINE vfloat right_probability(const LastStep& step, const float* c, vfloat before, vfloat after,
+                                          vint before_label, vint after_label, float* work) {
+    const int d = D ? D : step.d, outputs = N ? N : step.outputs, keys = d + 2, stride = step.stride;
+    const vfloat bottom = broadcast(-last_range), top = broadcast(last_range);
+    const vint number_mask = broadcast(step.number_mask), place_mask = ~number_mask;
+    const vint half = broadcast((step.number_mask + 1) / 2);
+    float* key = work;
+    float* h = key + (keys + 1) * lanes;
+    Vectors<N> logit(h + d * lanes), slope(h + (d + outputs) * lanes);
+
+    vfloat active = broadcast(step.active);
+    {
+        // The number of a breakpoint rides in the low bits of its place, which moves it by 2e-6 of itself for d = 16.
+        vfloat in_register[D ? D + 2 : 1];
+        for (int k = 0; k < keys; ++k) {
+            vfloat at;
+            if (k < d) {
+                const vfloat ck = load<vfloat>(c + k * block);
+                at = ck * broadcast(step.root[k]);
+                store(h + k * lanes, relu(ck - broadcast(step.W_hi[k] * last_range)));
+                if (step.constant[k] != 0.0f) active += ck > 0.0f ? broadcast(1.0f) : vfloat{};
+            } else {
+                at = k == d ? before : after;
+            }
+            at = min(max(at, bottom), top);
+            const vfloat numbered = (vfloat)((((vint)at + half) & place_mask) | broadcast(k));
+            if constexpr (D != 0)
+                in_register[k] = numbered;
+            else
+                store(key + k * lanes, numbered);
+        }
+        if constexpr (D != 0) {
+            sort_registers<D + 2>(in_register);
+            for (int k = 0; k < keys; ++k) store(key + k * lanes, in_register[k]);
+        } else {
+            for (int i = 0; i < step.comparators; ++i) {
+                float* a = key + step.comparator[2 * i] * lanes;
+                float* b = key + step.comparator[2 * i + 1] * lanes;
+                vfloat low = load<vfloat>(a), high = load<vfloat>(b);
+                exchange(low, high);
+                store(a, low);
+                store(b, high);
+            }
+        }
+        store(key + keys * lanes, top);
+        OUTSAMPLE_UNROLL
+        for (int o = 0; o < outputs; ++o) {
+            vfloat sum = broadcast(step.offset[o]);
+            for (int k = 0; k < d; ++k) sum += broadcast(step.weights[o * d + k]) * load<vfloat>(h + k * lanes);
+            logit.set(o, sum);
+            slope.set(o, broadcast(step.slope[o]));
+        }
+    }
+
+    // A piece is a maximal interval of right answers. The latest one is kept in `begin` and `end` because it may go on
+    // in the next interval; the ones before it are held back, so that the normal distribution is not evaluated at both
+    // ends of every interval.
+    vfloat begin{}, end{}, total{};
+    vfloat held_begin[held_pieces] = {}, held_end[held_pieces] = {};
+    vint pieces{}, going_on{}, label = before_label, switches{};
+    vfloat place = bottom;
+    for (int i = 0; i <= keys; ++i) {
+        const vint bits = load<vint>(key + i * lanes);
+        const vfloat next = (vfloat)(bits & place_mask);
+        const vfloat length = next - place;
+        if (any(length > 0.0f)) {
+            vfloat right{}, right_slope{};
+            OUTSAMPLE_UNROLL
+            for (int o = 0; o < outputs; ++o) {
+                const vint mine = label == o;
+                right = mine ? logit.get(o) : right;
+                right_slope = mine ? slope.get(o) : right_slope;
+            }
+            vfloat low{}, high = length;
+            OUTSAMPLE_UNROLL
+            for (int o = 0; o < outputs; ++o) {
+                intersect(logit.get(o) - right, right_slope - slope.get(o), low, high);
+                logit.set(o, logit.get(o) + slope.get(o) * length);
+            }
+            const vint dead = active == 0.0f;
+            if (any(dead)) {
+                low = dead ? vfloat{} : low;
+                high = dead ? (label == step.dead_answer ? length : broadcast(-1.0f)) : high;
+            }
+            const vint some = high >= low;
+            const vint fresh = some & ~(going_on & (low <= 0.0f));
+            if (any(fresh & (pieces > held_pieces)))
+                total +=
+                    fresh ? normal_cdf(held_end[held_pieces - 1]) - normal_cdf(held_begin[held_pieces - 1]) : vfloat{};
+            for (int j = held_pieces - 1; j > 0; --j) {
+                held_begin[j] = fresh ? held_begin[j - 1] : held_begin[j];
+                held_end[j] = fresh ? held_end[j - 1] : held_end[j];
+            }
+            held_begin[0] = fresh ? begin : held_begin[0];
+            held_end[0] = fresh ? end : held_end[0];
+            begin = fresh ? place + low : begin;
+            end = some ? place + high : end;
+            pieces -= fresh;
+            going_on = some & (high >= length);
+        }
+        if (i == keys) break;
+        const vint number = bits & number_mask;
+        OUTSAMPLE_UNROLL
+        for (int o = 0; o < outputs; ++o) slope.set(o, slope.get(o) + lookup<D>(step.jump + o * stride, number));
+        active += lookup<D>(step.wakes, number);
+        switches -= number >= d;
+        label = switches == 0 ? before_label : switches == 1 ? broadcast(outputs - 1) : after_label;
+        place = next;
+    }
+    total += normal_cdf(end) - normal_cdf(begin);
+    for (int j = 0; j < held_pieces; ++j) total += normal_cdf(held_end[j]) - normal_cdf(held_begin[j]);
+    return total;
+}
+
+}  // namespace outsample::OUTSAMPLE_ISA

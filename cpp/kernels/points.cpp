@@ -1,0 +1,289 @@
+#include "outsample/points.hpp"
+
+#include "label.hpp"
+#include "last_input.hpp"
+#include "normal.hpp"
+
+namespace outsample::OUTSAMPLE_ISA {
+
+namespace {
+
+constexpr std::uint32_t conditional_domain = 1;
+
+// A network made ready for many points: what is computed once per call stands here.
+struct Prepared {
+    Network network;
+    LastStep last;
+    // Without biases the state after the first input is relu(W_hi) x_0 or relu(-W_hi) |x_0|; these are W_hh times them.
+    const float* second_up;
+    const float* second_down;
+    float *h, *next, *x, *c, *work;
+};
+
+OUTSAMPLE_INLINE bool same_answers(const Network& network, int a, int b) {
+    const int d = network.hidden_size;
+    for (int k = 0; k < d; ++k)
+        if (network.W_oh[a * d + k] != network.W_oh[b * d + k]) return false;
+    return !network.b_o || network.b_o[a] == network.b_o[b];
+}
+
+OUTSAMPLE_INLINE void prepare_last_step(const Network& network, LastStep& last, float*& p) {
+    const int d = network.hidden_size, outputs = network.output_size, stride = last_step_stride(d);
+    float* weights = p;
+    float* offset = weights + outputs * d;
+    float* jump = offset + outputs;
+    float* slope = jump + outputs * stride;
+    float* root = slope + outputs;
+    float* wakes = root + d;
+    float* constant = wakes + stride;
+    int* comparator = (int*)(constant + d);
+    last = {d,    outputs, stride,   network.W_hi, weights, offset, jump,       slope,
+            root, wakes,   constant, 0.0f,         0,       0,      comparator, 1};
+    for (int i = 0; i < outputs * stride; ++i) jump[i] = 0.0f;
+    for (int i = 0; i < stride; ++i) wakes[i] = 0.0f;
+    for (int o = 0; o < outputs; ++o) {
+        // A copy of an earlier answer never wins: ties go to the lower index.
+        bool copy = false;
+        for (int other = 0; other < o; ++other) copy = copy || same_answers(network, o, other);
+        offset[o] = copy ? -1e30f : network.b_o ? network.b_o[o] : 0.0f;
+        slope[o] = 0.0f;
+        for (int k = 0; k < d; ++k) {
+            const float w = network.W_hi[k], weight = copy ? 0.0f : network.W_oh[o * d + k];
+            weights[o * d + k] = weight;
+            jump[o * stride + k] = w < 0.0f ? -w * weight : w * weight;
+            if (w < 0.0f) slope[o] += w * weight;
+        }
+        if (offset[o] > offset[last.dead_answer]) last.dead_answer = o;
+    }
+    for (int k = 0; k < d; ++k) {
+        const float w = network.W_hi[k];
+        const float limit = -1.0f / w;  // finite, so that it times zero is not a not-a-number
+        root[k] = w == 0.0f ? 0.0f : limit > 3e38f ? 3e38f : limit < -3e38f ? -3e38f : limit;
+        bool matters = false;
+        for (int o = 1; o < outputs; ++o) matters = matters || weights[o * d + k] != weights[k];
+        constant[k] = matters && w == 0.0f ? 1.0f : 0.0f;
+        wakes[k] = !matters || w == 0.0f ? 0.0f : w > 0.0f ? 1.0f : -1.0f;
+        if (wakes[k] < 0.0f) last.active += 1.0f;
+    }
+    const int keys = d + 2;
+    while (last.number_mask < keys - 1) last.number_mask = 2 * last.number_mask + 1;
+    for (int q = 1; q < keys; q *= 2)
+        for (int k = q; k >= 1; k /= 2)
+            for (int j = k % q; j + k < keys; j += 2 * k)
+                for (int i = 0; i < k && i + j + k < keys; ++i)
+                    if ((i + j) / (2 * q) == (i + j + k) / (2 * q)) {
+                        comparator[2 * last.comparators] = i + j;
+                        comparator[2 * last.comparators + 1] = i + j + k;
+                        ++last.comparators;
+                    }
+    p = (float*)(comparator + 2 * last.comparators);
+}
+
+OUTSAMPLE_INLINE void prepare(const Network& network, float* scratch, Prepared& prepared) {
+    const int d = network.hidden_size, n = network.seq_len, outputs = network.output_size;
+    prepared.network = network;
+    prepared.h = scratch;
+    prepared.next = prepared.h + d * block;
+    prepared.x = prepared.next + d * block;
+    prepared.c = prepared.x + n * block;
+    prepared.work = prepared.c + (d > outputs ? d : outputs) * block;
+    float* p = prepared.work + (2 * outputs + 2 * d + 3) * lanes;
+    float* up = p;
+    float* down = up + d;
+    for (int i = 0; i < d; ++i) {
+        up[i] = down[i] = 0.0f;
+        for (int j = 0; j < d; ++j) {
+            const float w = network.W_hi[j];
+            if (w > 0.0f) up[i] += network.W_hh[i * d + j] * w;
+            if (w < 0.0f) down[i] -= network.W_hh[i * d + j] * w;
+        }
+    }
+    prepared.second_up = up;
+    prepared.second_down = down;
+    p = down + d;
+    prepare_last_step(network, prepared.last, p);
+}
+
+// States after inputs x (rows `block` floats apart), into prepared.h.
+template <int D>
+OUTSAMPLE_INLINE void states(Prepared& prepared, const float* x, int steps) {
+    const Network& network = prepared.network;
+    const int d = D ? D : network.hidden_size;
+    int t = 0;
+    if (steps >= 2 && !network.b_h) {
+        for (int v = 0; v < width; ++v) {
+            const vfloat x0 = load<vfloat>(x + v * lanes), x1 = load<vfloat>(x + block + v * lanes);
+            const vfloat up = relu(x0), down = relu(-x0);
+            for (int i = 0; i < d; ++i) {
+                const vfloat z = broadcast(prepared.second_up[i]) * up + broadcast(prepared.second_down[i]) * down;
+                store(prepared.h + i * block + v * lanes, relu(z + broadcast(network.W_hi[i]) * x1));
+            }
+        }
+        t = 2;
+    }
+    for (; t < steps; ++t) {
+        if (t == 0)
+            layer<0, true>(d, 0, network.W_hi, prepared.h, network.W_hi, x, network.b_h, prepared.next);
+        else
+            layer<D, true>(d, d, network.W_hh, prepared.h, network.W_hi, x + t * block, network.b_h, prepared.next);
+        float* swap = prepared.h;
+        prepared.h = prepared.next;
+        prepared.next = swap;
+    }
+}
+
+template <int D>
+OUTSAMPLE_INLINE void before_last_input(Prepared& prepared, const float* x) {
+    const Network& network = prepared.network;
+    const int d = D ? D : network.hidden_size;
+    states<D>(prepared, x, network.seq_len - 1);
+    layer<D, false>(d, d, network.W_hh, prepared.h, nullptr, nullptr, network.b_h, prepared.c);
+}
+
+OUTSAMPLE_INLINE vfloat value_at(const float* x, vint position, int count, std::ptrdiff_t stride) {
+    vfloat value{};
+    for (int i = 0; i < count; ++i) value = position == i ? load<vfloat>(x + i * stride) : value;
+    return value;
+}
+
+// Where on the last input's line the right position changes, given the earlier inputs.
+OUTSAMPLE_INLINE void order_switches(Task task, const float* x, int n, std::ptrdiff_t stride, vfloat& before,
+                                     vfloat& after, vint& before_label, vint& after_label) {
+    const vfloat infinity = broadcast(__builtin_inff());
+    if (task == Task::second_argmax) {
+        after_label = argmax(x, n - 1, stride);
+        before_label = n > 2 ? second_argmax(x, n - 1, stride) : after_label;
+        before = n > 2 ? value_at(x, before_label, n - 1, stride) : -infinity;
+        after = value_at(x, after_label, n - 1, stride);
+    } else if (task == Task::argmax) {
+        before_label = after_label = argmax(x, n - 1, stride);
+        before = value_at(x, before_label, n - 1, stride);
+        after = infinity;
+    } else {
+        before_label = position_of_rank(x, n - 1, stride, n / 2);
+        after_label = position_of_rank(x, n - 1, stride, n / 2 - 1);
+        before = value_at(x, before_label, n - 1, stride);
+        after = value_at(x, after_label, n - 1, stride);
+    }
+}
+
+template <int D, int N>
+double point_sum(const Network& network, const PointTable& table, std::int64_t first_group, std::int64_t last_group,
+                 float* scratch) {
+    const int d = D ? D : network.hidden_size, n = network.seq_len, outputs = N ? N : network.output_size;
+    const int rows = point_rows(n, table.exact_last);
+    Prepared prepared;
+    prepare(network, scratch, prepared);
+    vdouble total{};
+    for (std::int64_t group = first_group; group < last_group; ++group)
+        for (int part = 0; part < points_per_group; part += block) {
+            const float* points = table.data + group * rows * points_per_group + part;
+            for (int t = 0; t < n - (table.exact_last ? 1 : 0); ++t)
+                for (int v = 0; v < width; ++v)
+                    store(prepared.x + t * block + v * lanes, load<vfloat>(points + t * points_per_group + v * lanes));
+            if (table.exact_last) {
+                before_last_input<D>(prepared, prepared.x);
+            } else {
+                states<D>(prepared, prepared.x, n);
+                layer<D, false>(outputs, d, network.W_oh, prepared.h, nullptr, nullptr, network.b_o, prepared.c);
+            }
+            for (int v = 0; v < width; ++v) {
+                const float* row = points + (table.exact_last ? n - 1 : n) * points_per_group + v * lanes;
+                vfloat value;
+                if (table.exact_last) {
+                    value = right_probability<D, N>(
+                        prepared.last, prepared.c + v * lanes, load<vfloat>(row), load<vfloat>(row + points_per_group),
+                        load<vint>(row + 2 * points_per_group), load<vint>(row + 3 * points_per_group), prepared.work);
+                    row += 4 * points_per_group;
+                } else {
+                    const vint right = argmax(prepared.c + v * lanes, outputs, block) == load<vint>(row);
+                    value = right ? broadcast(1.0f) : vfloat{};
+                    row += points_per_group;
+                }
+                value *= load<vfloat>(row);
+                float values[lanes];
+                store(values, value);
+                for (int lane = 0; lane < double_lanes; ++lane)
+                    total[lane] += static_cast<double>(values[lane]) + values[lane + double_lanes];
+            }
+        }
+    double sum = 0;
+    for (int lane = 0; lane < double_lanes; ++lane) sum += total[lane];
+    return sum;
+}
+
+template <int D, int N>
+void conditional_block(Prepared& prepared, Task task, float* values) {
+    const int n = prepared.network.seq_len;
+    before_last_input<D>(prepared, prepared.x);
+    for (int v = 0; v < width; ++v) {
+        vfloat before, after;
+        vint before_label, after_label;
+        order_switches(task, prepared.x + v * lanes, n, block, before, after, before_label, after_label);
+        store(values + v * lanes, right_probability<D, N>(prepared.last, prepared.c + v * lanes, before, after,
+                                                          before_label, after_label, prepared.work));
+    }
+}
+
+template <int D, int N>
+void conditional_sum(const Network& network, Task task, std::uint64_t key, std::int64_t first, std::int64_t last,
+                     float* scratch, double* sums) {
+    Prepared prepared;
+    prepare(network, scratch, prepared);
+    float values[block];
+    sums[0] = sums[1] = 0;
+    for (std::int64_t begin = first / block * block; begin < last; begin += block) {
+        for (int v = 0; v < width; v += 2)
+            normal_pairs(key, conditional_domain, static_cast<std::uint64_t>(begin / 2 + v / 2 * lanes),
+                         network.seq_len - 1, prepared.x + v * lanes, prepared.x + (v + 1) * lanes, block);
+        conditional_block<D, N>(prepared, task, values);
+        for (int v = 0; v < width; ++v)
+            for (int lane = 0; lane < lanes; ++lane) {
+                const std::int64_t sample = begin + 2 * (v / 2 * lanes + lane) + v % 2;
+                if (sample < first || sample >= last) continue;
+                const double value = values[v * lanes + lane];
+                sums[0] += value;
+                sums[1] += value * value;
+            }
+    }
+}
+
+template <int D, int N>
+void conditional_values(const Network& network, Task task, const float* x, std::int64_t count, float* scratch,
+                        float* probabilities) {
+    const int n = network.seq_len;
+    Prepared prepared;
+    prepare(network, scratch, prepared);
+    float values[block];
+    for (std::int64_t begin = 0; begin < count; begin += block) {
+        for (int i = 0; i < block; ++i)
+            for (int t = 0; t < n - 1; ++t)
+                prepared.x[t * block + i] = begin + i < count ? x[(begin + i) * (n - 1) + t] : 0.0f;
+        conditional_block<D, N>(prepared, task, values);
+        for (int i = 0; i < block && begin + i < count; ++i) probabilities[begin + i] = values[i];
+    }
+}
+
+}  // namespace
+
+#define OUTSAMPLE_BY_SHAPE(function, arguments)                                                    \
+    if (network.hidden_size == 16 && network.output_size == 10) return function<16, 10> arguments; \
+    if (network.hidden_size == 16) return function<16, 0> arguments;                               \
+    return function<0, 0> arguments;
+
+double point_sum_kernel(const Network& network, const PointTable& table, std::int64_t first_group,
+                        std::int64_t last_group, float* scratch) {
+    OUTSAMPLE_BY_SHAPE(point_sum, (network, table, first_group, last_group, scratch))
+}
+
+void conditional_sums_kernel(const Network& network, Task task, std::uint64_t key, std::int64_t first,
+                             std::int64_t last, float* scratch, double* sums) {
+    OUTSAMPLE_BY_SHAPE(conditional_sum, (network, task, key, first, last, scratch, sums))
+}
+
+void conditional_probabilities_kernel(const Network& network, Task task, const float* x, std::int64_t count,
+                                      float* scratch, float* probabilities) {
+    OUTSAMPLE_BY_SHAPE(conditional_values, (network, task, x, count, scratch, probabilities))
+}
+
+}  // namespace outsample::OUTSAMPLE_ISA

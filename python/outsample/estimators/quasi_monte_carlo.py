@@ -1,0 +1,332 @@
+"""Point rules: low-discrepancy points that do not depend on the network."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable
+from threading import Lock
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from outsample import _core, low_discrepancy
+from outsample.estimators.base import Cost, Estimate, Estimator, League
+from outsample.estimators.conditional_monte_carlo import affordable_points, require_two_inputs, rule_multiply_adds
+from outsample.models import RNN
+from outsample.tasks import Task
+
+Sequence = Literal["sobol", "hammersley", "kronecker", "lattice"]
+Coordinates = Literal["order", "gaussian"]
+Table = NDArray[np.float32]
+
+_SEQUENCES = ("sobol", "hammersley", "kronecker", "lattice")
+_COORDINATES = ("order", "gaussian")
+
+# Tables are kept, the latest used last, up to so many bytes.
+_CACHE_BYTES = 1 << 28
+_cache: OrderedDict[tuple[Any, ...], Table] = OrderedDict()
+_cache_lock = Lock()
+
+
+def _cached(key: tuple[Any, ...], make: Callable[[], Table]) -> Table:
+    with _cache_lock:
+        if key in _cache:
+            _cache.move_to_end(key)
+            return _cache[key]
+    table = make()
+    with _cache_lock:
+        _cache[key] = table
+        while len(_cache) > 1 and sum(t.nbytes for t in _cache.values()) > _CACHE_BYTES:
+            _cache.popitem(last=False)
+    return table
+
+
+def _unit_points(sequence: Sequence, count: int, dimensions: int, seed: tuple[int, ...] | None) -> NDArray[np.float64]:
+    """Points in (0, 1); randomised if there is a seed."""
+    if sequence == "sobol":
+        # Unrandomised, the second block of `count` points: the first one holds the origin and its neighbours.
+        if seed is None:
+            x = low_discrepancy.sobol(count, dimensions, first=count)
+        else:
+            x = low_discrepancy.sobol(count, dimensions, rng=np.random.default_rng(seed))
+    else:
+        shift = None if seed is None else np.random.default_rng(seed).random(dimensions)
+        x = getattr(low_discrepancy, sequence)(count, dimensions, shift=shift)
+    tiny = 2.0**-32
+    return np.clip(x, tiny, 1 - tiny)
+
+
+def _ranks(task: Task, inputs: int) -> int:
+    """How many of the largest inputs decide the label: those get leading coordinates."""
+    return inputs // 2 + 1 if task.name == "argmedian" else low_discrepancy.RANKED
+
+
+def _packed(columns: list[NDArray[Any]], count: int) -> Table:
+    """Columns of 4-byte entries to the core's layout (groups, rows, points per group), padded with zero weights."""
+    group = _core.points_per_group
+    groups = -(-count // group)
+    table = np.zeros((len(columns), groups * group), dtype=np.float32)
+    for row, column in zip(table, columns, strict=True):
+        row[:count] = np.ascontiguousarray(column).view(np.float32)
+    return np.ascontiguousarray(table.reshape(len(columns), groups, group).transpose(1, 0, 2))
+
+
+def make_table(x: NDArray[np.float64], task: Task, *, exact_last: bool) -> Table:
+    """Table of equally weighted points for the core.
+
+    Parameters
+    ----------
+    x : ndarray, shape (count, n) or, with `exact_last`, (count, n - 1)
+        Inputs.
+    task : Task
+        One with a right position.
+    exact_last : bool
+        Whether the core integrates over the last input.
+    """
+    values = x.astype(np.float32)
+    count, inputs = values.shape
+    columns: list[NDArray[Any]] = list(values.T)
+    if exact_last:
+        # Where the right position changes as the last input grows, and what it is on both sides.
+        order = np.argsort(-values, axis=1, kind="stable").astype(np.int32)
+        rows = np.arange(count)
+        infinite = np.full(count, np.inf, dtype=np.float32)
+        if task.name == "argmax":
+            before = after = order[:, 0]
+            columns += [values[rows, before], infinite, before, after]
+        elif task.name == "2nd_argmax":
+            after = order[:, 0]
+            before = order[:, 1] if inputs > 1 else after
+            columns += [values[rows, before] if inputs > 1 else -infinite, values[rows, after], before, after]
+        else:
+            before, after = order[:, inputs // 2], order[:, inputs // 2 - 1]
+            columns += [values[rows, before], values[rows, after], before, after]
+    else:
+        columns.append(task.target(values).astype(np.int32))
+    columns.append(np.full(count, 1.0 / count, dtype=np.float32))
+    return _packed(columns, count)
+
+
+class QuasiMonteCarlo(Estimator):
+    """Average over low-discrepancy points, the last input integrated exactly.
+
+    By default the points are laid out in *order coordinates*: who is largest, second-largest and third-largest, and by
+    how much, come from the first four coordinates, so that what decides the answer is spread most evenly
+    (`low_discrepancy.order_inputs`). Points, labels and weights do not depend on the network: they are tables, made
+    once per shape and number of points, kept in memory, and their cost is set-up.
+
+    Parameters
+    ----------
+    sequence : {"sobol", "hammersley", "kronecker", "lattice"}, default "sobol"
+        The point set; "sobol" needs sequences of at most 38 inputs.
+    coordinates : {"order", "gaussian"}, default "order"
+        How points of the cube become inputs: by the largest values, or one coordinate per input.
+    exact_last : bool, default True
+        Integrate exactly over the last input (see `ConditionalMonteCarlo`) instead of giving it a coordinate.
+    randomised : bool, default True
+        Draw the points anew for every estimate, in `replicates` or more independent copies (scrambled Sobol points,
+        rotations of the others); the standard error is that of their mean, the interval Student's. The copies come
+        from a pool that is drawn once per process, of which an estimate's `rng` picks some. Without randomisation
+        there is one fixed set of points and no standard error.
+    replicates : int, default 8
+        Smallest number of copies, at least 2. Sobol points come in powers of two, so as many copies are made as the
+        budget pays for.
+
+    References
+    ----------
+    A. B. Owen, "Quasi-Monte Carlo Sampling" (2003); H. Niederreiter, "Random Number Generation and Quasi-Monte Carlo
+    Methods" (1992).
+    """
+
+    league: ClassVar[League] = "sampling"
+    supports = frozenset({"2nd_argmax", "argmax", "argmedian"})
+
+    #: Copies in the pool, as a multiple of those that an estimate uses.
+    _POOL = 4
+
+    def __init__(
+        self,
+        *,
+        sequence: Sequence = "sobol",
+        coordinates: Coordinates = "order",
+        exact_last: bool = True,
+        randomised: bool = True,
+        replicates: int = 8,
+    ) -> None:
+        if sequence not in _SEQUENCES:
+            raise ValueError(f"sequence must be one of {', '.join(_SEQUENCES)}, got {sequence!r}")
+        if coordinates not in _COORDINATES:
+            raise ValueError(f"coordinates must be one of {', '.join(_COORDINATES)}, got {coordinates!r}")
+        if replicates < 2:
+            raise ValueError(f"replicates must be at least 2, got {replicates}")
+        self.sequence = sequence
+        self.coordinates = coordinates
+        self.exact_last = exact_last
+        self.randomised = randomised
+        self.replicates = replicates
+        if not randomised:
+            object.__setattr__(self, "league", "deterministic")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {name: value for name, value in super().settings.items() if name != "league"}
+
+    @property
+    def label(self) -> str:
+        parts = [self.method]
+        if self.sequence != "sobol":
+            parts.append(self.sequence)
+        if self.coordinates != "order":
+            parts.append(self.coordinates)
+        if not self.exact_last:
+            parts.append("plain")
+        if not self.randomised:
+            parts.append("fixed")
+        return " ".join(parts)
+
+    def check(self, model: RNN) -> None:
+        super().check(model)
+        if self.exact_last:
+            require_two_inputs(self, model)
+        if self.sequence == "sobol" and self._dimensions(model) > low_discrepancy.MAX_SOBOL_DIMENSIONS:
+            raise ValueError(
+                f"sequence sobol has {low_discrepancy.MAX_SOBOL_DIMENSIONS} dimensions, seq_len {model.seq_len} needs "
+                f"{self._dimensions(model)}: use another sequence"
+            )
+
+    def minimum_budget(self, model: RNN) -> int:
+        points = self.replicates if self.randomised else 1
+        cost = rule_multiply_adds(model, points, exact_last=self.exact_last)
+        return math.ceil(cost / model.forward_multiply_adds)
+
+    def _inputs(self, model: RNN) -> int:
+        return model.seq_len - 1 if self.exact_last else model.seq_len
+
+    def _dimensions(self, model: RNN) -> int:
+        inputs = self._inputs(model)
+        if self.coordinates == "gaussian":
+            return inputs
+        return low_discrepancy.order_dimensions(inputs, _ranks(model.task, inputs))
+
+    def _plan(self, model: RNN, budget: int) -> tuple[int, int]:
+        """Number of copies and points in each."""
+        points = affordable_points(model, budget, exact_last=self.exact_last)
+        if not self.randomised:
+            return 1, 1 << points.bit_length() - 1 if self.sequence == "sobol" else points
+        count = points // self.replicates
+        if self.sequence == "sobol":
+            count = 1 << count.bit_length() - 1
+            return points // count, count
+        return self.replicates, count
+
+    def _table(self, model: RNN, count: int, copies: int) -> Table:
+        """One fixed table, or a pool of randomised ones side by side, shape (copies, groups, rows, 64)."""
+        inputs, dimensions = self._inputs(model), self._dimensions(model)
+        key = (model.task.name, inputs, self.sequence, self.coordinates, self.exact_last, count, copies)
+
+        def one(seed: tuple[int, ...] | None) -> Table:
+            u = _unit_points(self.sequence, count, dimensions, seed)
+            if self.coordinates == "gaussian":
+                x = low_discrepancy.normal_quantile(u)
+            else:
+                x = low_discrepancy.order_inputs(u, inputs, _ranks(model.task, inputs))
+            return make_table(x, model.task, exact_last=self.exact_last)
+
+        def make() -> Table:
+            if not copies:
+                return one(None)[None]
+            return np.stack([one((count, dimensions, copy)) for copy in range(copies)])
+
+        return _cached(key, make)
+
+    def _pool(self, model: RNN, budget: int) -> Table:
+        replicates, count = self._plan(model, budget)
+        return self._table(model, count, self._POOL * replicates if self.randomised else 0)
+
+    def prepare(self, model: RNN, budget: int) -> None:
+        self._pool(model, budget)
+
+    def _estimate(self, model: RNN, task: Task, budget: int, rng: Any, threads: int) -> Estimate:
+        replicates, count = self._plan(model, budget)
+        pool = self._pool(model, budget)
+        if not self.randomised:
+            means = _core.point_sums(model._network, pool[0], self.exact_last, 1, threads)
+        else:
+            chosen = np.random.default_rng(rng).choice(len(pool), replicates, replace=False)
+            means = np.array(
+                [_core.point_sums(model._network, pool[i], self.exact_last, 1, threads)[0] for i in chosen]
+            )
+        points = replicates * count
+        cost = Cost(
+            multiply_adds=float(rule_multiply_adds(model, points, exact_last=self.exact_last)),
+            evaluations=float(points),
+        )
+        value = float(means.mean())
+        if not self.randomised:
+            return Estimate(value=value, cost=cost)
+        error = float(means.std(ddof=1) / math.sqrt(replicates))
+        return Estimate(
+            value=value,
+            standard_error=error,
+            cost=cost,
+            settings={"replicates": replicates},
+            interval=lambda level: _student_interval(value, error, replicates - 1, level),
+        )
+
+
+def student_quantile(p: float, degrees: int) -> float:
+    """Quantile of Student's t, p in (1/2, 1), by bisection on the closed form for whole degrees of freedom.
+
+    References
+    ----------
+    M. Abramowitz, I. A. Stegun, "Handbook of Mathematical Functions" (1964), 26.7.3 and 26.7.4.
+    """
+
+    def probability(t: float) -> float:
+        theta = math.atan(t / math.sqrt(degrees))
+        cosine2 = math.cos(theta) ** 2
+        total, term = 0.0, 1.0
+        first = 2 if degrees % 2 else 1
+        for k in range(first, degrees - 1, 2):
+            total += term
+            term *= cosine2 * k / (k + 1)
+        total += term
+        if degrees % 2:
+            inner = math.sin(theta) * math.cos(theta) * total if degrees > 1 else 0.0
+            return 0.5 + (theta + inner) / math.pi
+        return 0.5 + math.sin(theta) * total / 2
+
+    low, high = 0.0, 1.0
+    while probability(high) < p:
+        high *= 2
+    for _ in range(100):
+        middle = (low + high) / 2
+        if probability(middle) < p:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def _student_interval(value: float, error: float, degrees: int, level: float) -> tuple[float, float]:
+    half = student_quantile(0.5 + level / 2, degrees) * error
+    return value - half, value + half
+
+
+class DeterministicCubature(QuasiMonteCarlo):
+    """The fixed point rule that did best in comparison: no random numbers, no advice.
+
+    Hammersley's points in order coordinates with the exact last input; any number of points. There is no error model,
+    so no standard error: `QuasiMonteCarlo` is the randomised version that has one.
+    """
+
+    league: ClassVar[League] = "deterministic"
+
+    def __init__(self) -> None:
+        super().__init__(sequence="hammersley", randomised=False)
+
+    @property
+    def label(self) -> str:
+        return self.method

@@ -1,0 +1,281 @@
+"""Point rules and the exact last input."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy.special import ndtr, ndtri
+from scipy.stats import qmc
+from scipy.stats import t as student_t
+
+import outsample as osp
+from conftest import random_rnn
+from outsample import _core, low_discrepancy
+from outsample.estimators.quasi_monte_carlo import make_table, student_quantile
+
+
+def reference(model: osp.RNN, x: np.ndarray) -> np.ndarray:
+    """P(right | first n - 1 inputs) in float64: the line of the last input cut at every breakpoint and crossing."""
+    W_hh, W_hi, W_oh = (w.astype(float) for w in (model.W_hh, model.W_hi, model.W_oh))
+    b_h = np.zeros(len(W_hi)) if model.b_h is None else model.b_h.astype(float)
+    b_o = np.zeros(len(W_oh)) if model.b_o is None else model.b_o.astype(float)
+    result = []
+    for inputs in x.astype(float):
+        h = np.zeros(len(W_hi))
+        for value in inputs:
+            h = np.maximum(W_hh @ h + W_hi * value + b_h, 0)
+        c = W_hh @ h + b_h
+        with np.errstate(all="ignore"):
+            breaks = np.where(W_hi != 0, -c / W_hi, 0.0)
+        cuts = np.unique(np.clip(np.concatenate([breaks, inputs, [-8, 8]]), -8, 8))
+        logits = np.maximum(np.outer(cuts, W_hi) + c, 0) @ W_oh.T + b_o
+        total = 0.0
+        for low, high, at_low, at_high in zip(cuts, cuts[1:], logits, logits[1:], strict=False):
+            label = model.task.target(np.append(inputs, (low + high) / 2))
+            start, end = at_low[label] - at_low, at_high[label] - at_high
+            with np.errstate(all="ignore"):
+                crossing = start / (start - end)
+            crossing = crossing[(crossing > 0) & (crossing < 1)]
+            ends = np.concatenate([[low], np.sort(low + crossing * (high - low)), [high]])
+            for a, b in itertools.pairwise(ends):
+                # Row sums, so that equal rows give equal logits to the last bit.
+                answer = np.argmax((W_oh * np.maximum(c + W_hi * (a + b) / 2, 0)).sum(axis=1) + b_o)
+                total += (ndtr(b) - ndtr(a)) * (answer == label)
+        result.append(total)
+    return np.array(result)
+
+
+def check_against_reference(model: osp.RNN, count: int = 64, seed: int = 0) -> None:
+    x = np.random.default_rng(seed).normal(size=(count, model.seq_len - 1)).astype(np.float32)
+    ours = _core.conditional_probabilities(model._network, model.task.name, x)
+    error = ours - reference(model, x)
+    # Nearly parallel logits magnify the rounding of float32 weights in rare points.
+    assert np.quantile(np.abs(error), 0.95) < 1e-4
+    assert np.abs(error).max() < 5e-3
+    assert abs(error.mean()) < 5e-5
+
+
+@pytest.mark.parametrize("task", ["2nd_argmax", "argmax", "argmedian"])
+@pytest.mark.parametrize(("d", "n"), [(16, 9), (4, 3), (1, 5), (32, 5), (8, 7), (40, 3)])
+def test_exact_last_input_agrees_with_quadrature(isa, task, d, n):
+    check_against_reference(random_rnn(d, n, task, seed=d + n))
+    check_against_reference(random_rnn(d, n, task, seed=d + n, biases=True))
+
+
+def test_exact_last_input_of_the_unrolled_shape(isa):
+    check_against_reference(random_rnn(16, 10, seed=3), 200)
+
+
+def test_exact_last_input_with_two_inputs(isa):
+    check_against_reference(random_rnn(3, 2, seed=1), 200)
+    check_against_reference(random_rnn(3, 2, "argmax", seed=2), 200)
+
+
+def test_exact_last_input_of_odd_weights(isa):
+    rng = np.random.default_rng(5)
+    base = random_rnn(16, 10, seed=4)
+    W_hi = base.W_hi.copy()
+    W_hi[::2] = 0
+    check_against_reference(osp.RNN(base.W_hh, W_hi, base.W_oh))
+    W_hi[::2] = 1e-20
+    check_against_reference(osp.RNN(base.W_hh, W_hi, base.W_oh))
+    check_against_reference(osp.RNN(base.W_hh * 30, base.W_hi * 1e4, base.W_oh * 1e-3))
+    repeated = base.W_oh[rng.integers(0, 3, 10)]  # equal logits everywhere
+    check_against_reference(osp.RNN(base.W_hh, base.W_hi, repeated))
+
+
+def test_dead_networks_answer_zero(isa):
+    """All logits equal: the prediction is position 0, right with probability 1/n."""
+    n = 5
+    x = np.random.default_rng(0).normal(size=(500, n - 1)).astype(np.float32)
+    one = np.ones((n, 4))
+    for W_hi, W_oh in ((np.zeros(4), np.eye(n, 4)), (np.ones(4), one), (np.ones(4), 0 * one)):
+        model = osp.RNN(np.eye(4), W_hi, W_oh)
+        check_against_reference(model)
+        p = _core.conditional_probabilities(model._network, "2nd_argmax", x)
+        assert abs(p.mean() - 1 / n) < 5 * p.std() / np.sqrt(500) + 1e-6
+    # Dead on one half of the line only: the state is relu(+- y) of a network without memory.
+    check_against_reference(osp.RNN(np.zeros((4, 4)), np.ones(4), np.random.default_rng(1).normal(size=(n, 4))))
+    check_against_reference(osp.RNN(np.zeros((4, 4)), -np.ones(4), np.random.default_rng(2).normal(size=(n, 4))))
+
+
+def test_conditional_sums_are_additive_and_do_not_depend_on_threads(isa):
+    network = random_rnn(8, 6)._network
+    whole = _core.conditional_sums(network, "2nd_argmax", 10_000, 42)
+    assert whole == _core.conditional_sums(network, "2nd_argmax", 10_000, 42, threads=3)
+    parts = [_core.conditional_sums(network, "2nd_argmax", size, 42, first) for first, size in ((0, 777), (777, 9223))]
+    np.testing.assert_allclose(np.sum(parts, axis=0), whole, rtol=1e-12)
+
+
+def test_conditional_monte_carlo_is_unbiased_and_states_its_error():
+    model = random_rnn(8, 6, seed=7)
+    truth = _core.count_correct(model._network, "2nd_argmax", 1 << 22, 1) / 2**22
+    estimates = [osp.ConditionalMonteCarlo().estimate(model, 1000, rng=seed) for seed in range(400)]
+    values = np.array([e.value for e in estimates])
+    errors = np.array([e.standard_error for e in estimates])
+    assert abs(values.mean() - truth) < 4 * values.std() / np.sqrt(400) + 4 * np.sqrt(truth * (1 - truth) / 2**22)
+    assert 0.9 < values.std() / np.sqrt(np.mean(errors**2)) < 1.1
+    # Rao and Blackwell: at equal numbers of samples the variance is below that of counting.
+    assert np.mean(errors**2) * estimates[0].cost.evaluations < 0.9 * truth * (1 - truth)
+    assert estimates[0].cost.multiply_adds <= 1000 * model.forward_multiply_adds
+
+
+def test_conditional_monte_carlo_of_the_median_task_is_refused():
+    with pytest.raises(ValueError, match="supports the tasks"):
+        osp.ConditionalMonteCarlo().estimate(random_rnn(4, 3, "median"), 100)
+
+
+def test_one_input_leaves_nothing_to_sample():
+    with pytest.raises(ValueError, match="seq_len of at least 2"):
+        osp.ConditionalMonteCarlo().estimate(random_rnn(4, 1, "argmax"), 100)
+
+
+@pytest.mark.filterwarnings("ignore:The balance properties")
+def test_sobol_is_scipys():
+    np.testing.assert_array_equal(low_discrepancy.sobol(700, 40), qmc.Sobol(40, scramble=False).random(700))
+    engine = qmc.Sobol(7, scramble=False).fast_forward(300)
+    np.testing.assert_array_equal(low_discrepancy.sobol(50, 7, first=300), engine.random(50))
+
+
+def test_scrambled_sobol_keeps_the_balance_of_the_net():
+    x = low_discrepancy.sobol(256, 8, rng=np.random.default_rng(1))
+    for column in x.T:  # one point in each of 256 intervals
+        assert len(np.unique((column * 256).astype(int))) == 256
+    assert x.min() > 0
+    assert x.max() < 1
+    first_two = np.unique((x[:, :2] * 16).astype(int), axis=0)
+    assert len(first_two) == 256
+
+
+@pytest.mark.parametrize("name", ["sobol", "hammersley", "kronecker", "lattice"])
+@pytest.mark.parametrize("count", [64, 4096, 1 << 14])
+def test_point_sets_fill_the_cube_better_than_random(name, count):
+    x = getattr(low_discrepancy, name)(count, 4)
+    assert x.shape == (count, 4)
+    assert x.min() >= 0
+    assert x.max() < 1
+
+    def deviation(points):
+        return np.prod(1.5 - points, axis=1)
+
+    random = np.random.default_rng(0).random((count, 4))
+    assert abs(deviation(x).mean() - 1) < deviation(random).std() / np.sqrt(count) / (1 if count == 64 else 2)
+
+
+def test_radical_inverse():
+    np.testing.assert_allclose(low_discrepancy.radical_inverse(np.arange(5), 2), [0, 0.5, 0.25, 0.75, 0.125])
+    np.testing.assert_allclose(low_discrepancy.radical_inverse(np.array([5]), 3), [2 / 3 + 1 / 9])
+
+
+def test_normal_quantile_is_scipys():
+    p = np.concatenate([np.logspace(-300, -1, 500), np.linspace(0.01, 0.99, 99), 1 - np.logspace(-15, -1, 50)])
+    np.testing.assert_allclose(low_discrepancy.normal_quantile(p), ndtri(p), rtol=1e-13, atol=1e-15)
+
+
+@pytest.mark.parametrize("inputs", [1, 2, 5, 9])
+@pytest.mark.parametrize("ranked", [1, 3, 9])
+def test_order_coordinates_give_independent_normals(inputs, ranked):
+    count = 40_000
+    u = np.random.default_rng(inputs).random((count, low_discrepancy.order_dimensions(inputs, ranked)))
+    x = low_discrepancy.order_inputs(u, inputs, ranked)
+    z = 4.5 / np.sqrt(count)
+    assert np.abs(x.mean(axis=0)).max() < z
+    assert np.abs(x.T @ x / count - np.eye(inputs)).max() < 1.5 * z
+    assert np.abs(np.mean(np.max(x, axis=1) < 1.0) - ndtr(1.0) ** inputs) < z / 2
+    ranks = np.argsort(-x, axis=1)
+    for k in range(inputs):
+        assert np.abs(np.bincount(ranks[:, k], minlength=inputs) / count - 1 / inputs).max() < z / 2
+
+
+@pytest.mark.parametrize("task", ["2nd_argmax", "argmax", "argmedian"])
+@pytest.mark.parametrize("exact_last", [True, False])
+def test_a_table_of_random_points_is_conditional_or_plain_sampling(isa, task, exact_last):
+    model = random_rnn(6, 5, task, seed=2)
+    x = np.random.default_rng(0).normal(size=(1000, 5)).astype(np.float32)
+    if exact_last:
+        expected = _core.conditional_probabilities(model._network, task, x[:, :4]).mean()
+    else:
+        expected = np.mean(np.argmax(model.forward(x), axis=1) == model.task.target(x))
+    table = make_table(x[:, :4] if exact_last else x, model.task, exact_last=exact_last)
+    np.testing.assert_allclose(_core.point_sums(model._network, table, exact_last)[0], expected, atol=1e-6)
+    np.testing.assert_allclose(_core.point_sums(model._network, table, exact_last, 4).sum(), expected, atol=1e-6)
+    assert _core.point_sums(model._network, table, exact_last, threads=3) == _core.point_sums(
+        model._network, table, exact_last
+    )
+
+
+def test_segments_must_divide_the_table():
+    model = random_rnn(6, 5)
+    table = make_table(np.zeros((130, 4)), model.task, exact_last=True)
+    with pytest.raises(ValueError, match="segments must divide the number of groups, 3, got 2"):
+        _core.point_sums(model._network, table, True, 2)
+
+
+@pytest.mark.parametrize("sequence", ["sobol", "hammersley", "kronecker", "lattice"])
+@pytest.mark.parametrize("coordinates", ["order", "gaussian"])
+@pytest.mark.parametrize("exact_last", [True, False])
+@pytest.mark.parametrize("randomised", [True, False])
+def test_point_rules_converge_to_the_accuracy(sequence, coordinates, exact_last, randomised):
+    model = random_rnn(5, 5, seed=3)
+    truth = _core.count_correct(model._network, "2nd_argmax", 1 << 22, 1) / 2**22
+    method = osp.QuasiMonteCarlo(
+        sequence=sequence, coordinates=coordinates, exact_last=exact_last, randomised=randomised
+    )
+    budget = 1 << 14
+    estimate = method.estimate(model, budget, rng=0)
+    # Half of plain Monte Carlo's variance at this budget, at 4 standard errors.
+    assert abs(estimate.value - truth) < 4 * np.sqrt(truth * (1 - truth) / 2 / budget)
+    assert 0.3 * budget < estimate.cost.multiply_adds / model.forward_multiply_adds <= budget
+    if randomised:
+        assert abs(estimate.value - truth) < 5 * estimate.standard_error + 1e-3
+        low, high = estimate.confidence_interval(0.95)
+        assert low < estimate.value < high
+    else:
+        assert estimate.standard_error is None
+        assert estimate.value == method.estimate(model, budget, rng=1, threads=2).value
+
+
+@pytest.mark.parametrize("task", ["argmax", "argmedian"])
+def test_point_rules_know_the_other_tasks(task):
+    model = random_rnn(5, 7, task, seed=3)
+    truth = _core.count_correct(model._network, task, 1 << 22, 1) / 2**22
+    for method in (osp.QuasiMonteCarlo(), osp.DeterministicCubature()):
+        assert abs(method.estimate(model, 1 << 14, rng=0).value - truth) < 4 * np.sqrt(truth * (1 - truth) / 2**14)
+
+
+def test_replicates_give_a_calibrated_error():
+    model = random_rnn(5, 5, seed=3)
+    truth = _core.count_correct(model._network, "2nd_argmax", 1 << 24, 1) / 2**24
+    method = osp.QuasiMonteCarlo()
+    estimates = [method.estimate(model, 2048, rng=seed) for seed in range(200)]
+    covered = [low <= truth <= high for low, high in (e.confidence_interval(0.9) for e in estimates)]
+    assert 0.8 < np.mean(covered) < 0.97
+
+
+def test_student_quantiles_are_scipys():
+    for degrees in (1, 2, 3, 4, 7, 10, 31):
+        for p in (0.6, 0.9, 0.975, 0.999):
+            assert student_quantile(p, degrees) == pytest.approx(student_t.ppf(p, degrees), rel=1e-9)
+
+
+def test_budget_and_arguments():
+    model = random_rnn(16, 10)
+    assert osp.DeterministicCubature().league == "deterministic"
+    assert osp.QuasiMonteCarlo(randomised=False).league == "deterministic"
+    assert osp.QuasiMonteCarlo().league == "sampling"
+    minimum = osp.DeterministicCubature().minimum_budget(model)
+    with pytest.raises(ValueError, match=f"budget must be at least {minimum}"):
+        osp.DeterministicCubature().estimate(model, minimum - 1)
+    assert osp.DeterministicCubature().estimate(model, minimum).cost.evaluations >= 1
+    with pytest.raises(ValueError, match="sequence must be one of"):
+        osp.QuasiMonteCarlo(sequence="random")
+    with pytest.raises(ValueError, match="coordinates must be one of"):
+        osp.QuasiMonteCarlo(coordinates="polar")
+    with pytest.raises(ValueError, match="replicates must be at least 2"):
+        osp.QuasiMonteCarlo(replicates=1)
+    long = random_rnn(3, 50)
+    with pytest.raises(ValueError, match="sobol has 40 dimensions"):
+        osp.QuasiMonteCarlo().estimate(long, 10_000)
+    assert 0 <= osp.DeterministicCubature().estimate(long, 10_000).value <= 1
