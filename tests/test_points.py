@@ -103,9 +103,9 @@ def test_dead_networks_answer_zero(isa):
 
 def test_conditional_sums_are_additive_and_do_not_depend_on_threads(isa):
     network = random_rnn(8, 6)._network
-    whole = _core.conditional_sums(network, "2nd_argmax", 10_000, 42)
-    assert whole == _core.conditional_sums(network, "2nd_argmax", 10_000, 42, threads=3)
-    parts = [_core.conditional_sums(network, "2nd_argmax", size, 42, first) for first, size in ((0, 777), (777, 9223))]
+    whole = _core.conditional_sum(network, "2nd_argmax", 10_000, 42)
+    assert whole == _core.conditional_sum(network, "2nd_argmax", 10_000, 42, threads=3)
+    parts = [_core.conditional_sum(network, "2nd_argmax", size, 42, first) for first, size in ((0, 777), (777, 9223))]
     np.testing.assert_allclose(np.sum(parts, axis=0), whole, rtol=1e-12)
 
 
@@ -199,18 +199,10 @@ def test_a_table_of_random_points_is_conditional_or_plain_sampling(isa, task, ex
     else:
         expected = np.mean(np.argmax(model.forward(x), axis=1) == model.task.target(x))
     table = make_table(x[:, :4] if exact_last else x, model.task, exact_last=exact_last)
-    np.testing.assert_allclose(_core.point_sums(model._network, table, exact_last)[0], expected, atol=1e-6)
-    np.testing.assert_allclose(_core.point_sums(model._network, table, exact_last, 4).sum(), expected, atol=1e-6)
-    assert _core.point_sums(model._network, table, exact_last, threads=3) == _core.point_sums(
-        model._network, table, exact_last
-    )
-
-
-def test_segments_must_divide_the_table():
-    model = random_rnn(6, 5)
-    table = make_table(np.zeros((130, 4)), model.task, exact_last=True)
-    with pytest.raises(ValueError, match="segments must divide the number of groups, 3, got 2"):
-        _core.point_sums(model._network, table, True, 2)
+    total, walked = _core.point_sum(model._network, table, exact_last)
+    assert total == pytest.approx(expected, abs=1e-6)
+    assert 3 * 1000 <= walked <= 9 * 1000 if exact_last else walked == 0
+    assert (total, walked) == _core.point_sum(model._network, table, exact_last, threads=3)
 
 
 @pytest.mark.parametrize("sequence", ["sobol", "hammersley", "kronecker", "lattice"])

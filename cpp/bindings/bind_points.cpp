@@ -3,32 +3,30 @@
 
 namespace {
 
-Array<double> point_sums(const PyNetwork& network, const Array<float>& table, bool exact_last, std::int64_t segments,
-                         int threads) {
+py::tuple point_sum(const PyNetwork& network, const Array<float>& table, bool exact_last, int threads) {
     const auto& view = network.view();
     const int rows = outsample::point_rows(view.seq_len, exact_last);
     if (table.ndim() != 3 || table.shape(1) != rows || table.shape(2) != outsample::points_per_group)
         throw std::invalid_argument("table must have shape (groups, " + std::to_string(rows) + ", " +
                                     std::to_string(outsample::points_per_group) + ")");
-    Array<double> sums(static_cast<py::ssize_t>(segments < 0 ? 0 : segments));
     const outsample::PointTable points{table.data(), table.shape(0), exact_last};
-    double* out = sums.mutable_data();
+    outsample::RuleSum result;
     {
         py::gil_scoped_release release;
-        outsample::point_sums(view, points, segments, threads, out);
+        result = outsample::point_sum(view, points, threads);
     }
-    return sums;
+    return py::make_tuple(result.sum, result.walked);
 }
 
-py::tuple conditional_sums(const PyNetwork& network, const std::string& task, std::int64_t samples, std::uint64_t key,
-                           std::int64_t first, int threads) {
+py::tuple conditional_sum(const PyNetwork& network, const std::string& task, std::int64_t samples, std::uint64_t key,
+                          std::int64_t first, int threads) {
     const auto parsed = outsample::parse_task(task);
-    double sums[2];
+    outsample::RuleSum result;
     {
         py::gil_scoped_release release;
-        outsample::conditional_sums(network.view(), parsed, samples, key, first, threads, sums);
+        result = outsample::conditional_sum(network.view(), parsed, samples, key, first, threads);
     }
-    return py::make_tuple(sums[0], sums[1]);
+    return py::make_tuple(result.sum, result.squares, result.walked);
 }
 
 Array<float> conditional_probabilities(const PyNetwork& network, const std::string& task, const Array<float>& x,
@@ -52,19 +50,19 @@ Array<float> conditional_probabilities(const PyNetwork& network, const std::stri
 
 void bind_points(py::module_& m) {
     m.attr("points_per_group") = outsample::points_per_group;
-    m.def("point_sums", &point_sums, "network"_a, "table"_a, "exact_last"_a, "segments"_a = 1, "threads"_a = 1,
-          "Sums of weight times probability of a right answer over equal parts of a table of points.");
-    m.def("conditional_sums", &conditional_sums, "network"_a, "task"_a, "samples"_a, "key"_a, "first"_a = 0,
+    m.def("point_sum", &point_sum, "network"_a, "table"_a, "exact_last"_a, "threads"_a = 1,
+          "Sum of weight times probability of a right answer over a table of points; intervals walked.");
+    m.def("conditional_sum", &conditional_sum, "network"_a, "task"_a, "samples"_a, "key"_a, "first"_a = 0,
           "threads"_a = 1,
-          "Sum and sum of squares of P(right answer | first n - 1 inputs) over samples of the stream of a key.");
+          "Sum and sum of squares of P(right answer | first n - 1 inputs) over samples of the stream of a key; "
+          "intervals walked.");
     m.def("conditional_probabilities", &conditional_probabilities, "network"_a, "task"_a, "x"_a, "threads"_a = 1,
           "P(right answer | first n - 1 inputs) for x of shape (count, n - 1).");
     m.def(
-        "point_multiply_adds",
+        "rule_cost",
         [](const PyNetwork& network, bool exact_last) {
-            long long once, each;
-            outsample::point_multiply_adds(network.view(), exact_last, &once, &each);
-            return py::make_tuple(once, each);
+            const auto cost = outsample::rule_cost(network.view(), exact_last);
+            return py::make_tuple(cost.once, cost.point, cost.interval);
         },
-        "network"_a, "exact_last"_a, "Multiply-adds of a rule: those made once, and those of each point.");
+        "network"_a, "exact_last"_a, "Multiply-adds made once, for each point, and for each interval walked.");
 }

@@ -16,10 +16,13 @@ namespace outsample::OUTSAMPLE_ISA {
 constexpr float last_range = 6.0f;
 
 // Pieces of right answers that a lane can hold back before their probabilities are computed.
-constexpr int held_pieces = 4;
+constexpr int held_pieces = 3;
 
 // Rows by unit have d entries and at least two zeros behind them.
 constexpr int last_step_stride(int d) { return (d + 2 + 15) / 16 * 16; }
+
+// What a unit does as the last input grows; units whose weights to all logits are equal do not matter.
+enum class Unit : int { wakes, falls_asleep, constant, does_not_matter };
 
 // Weights of the last step, laid out for the walk.
 struct LastStep {
@@ -31,25 +34,48 @@ struct LastStep {
     const float* jump;      // outputs x stride: W_oh |w|, what passing breakpoint k adds to a logit's slope
     const float* slope;     // outputs: slopes of the logits at y = -infinity
     const float* root;      // d: -1 / w_k, 0 where w_k = 0
-    const float* wakes;     // stride: 1 where passing breakpoint k wakes a unit that matters, -1 where it ends one
-    const float* constant;  // d: 1 where unit k matters and w_k = 0, else 0
-    float active;           // how many units that matter are active at y = -infinity
+    const Unit* kind;       // d
     int dead_answer;        // the answer where no unit that matters is active
     int comparators;        // of the sorting network over the d + 2 keys
     const int* comparator;  // comparators x 2
     int number_mask;        // low bits of a key, which hold the number of its breakpoint
 };
 
+// One truth value per lane. On AVX-512 a mask register: the compiler turns vector masks into those and back too often.
 #if defined(__AVX512F__)
-OUTSAMPLE_INLINE bool any(vint mask) { return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask) != 0; }
+typedef __mmask16 vmask;
+OUTSAMPLE_INLINE bool any(vmask a) { return a != 0; }
+OUTSAMPLE_INLINE vmask both(vmask a, vmask b) { return _kand_mask16(a, b); }
+OUTSAMPLE_INLINE vmask but_not(vmask a, vmask b) { return _kandn_mask16(b, a); }
+OUTSAMPLE_INLINE vmask less(vfloat a, vfloat b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_LT_OQ); }
+OUTSAMPLE_INLINE vmask at_most(vfloat a, vfloat b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_LE_OQ); }
+OUTSAMPLE_INLINE vmask equal(vint a, vint b) { return _mm512_cmpeq_epi32_mask((__m512i)a, (__m512i)b); }
+OUTSAMPLE_INLINE vmask greater(vint a, vint b) { return _mm512_cmpgt_epi32_mask((__m512i)a, (__m512i)b); }
+OUTSAMPLE_INLINE vmask has_bit(vint a, int bit) {
+    return _mm512_test_epi32_mask((__m512i)a, _mm512_set1_epi32(1 << bit));
+}
+OUTSAMPLE_INLINE vfloat select(vmask m, vfloat a, vfloat b) {
+    return (vfloat)_mm512_mask_mov_ps((__m512)b, m, (__m512)a);
+}
+OUTSAMPLE_INLINE vint select(vmask m, vint a, vint b) { return (vint)_mm512_mask_mov_epi32((__m512i)b, m, (__m512i)a); }
 // Within 6e-5 of 1 / a, relative; infinite at 0.
 OUTSAMPLE_INLINE vfloat reciprocal(vfloat a) { return (vfloat)_mm512_rcp14_ps((__m512)a); }
 #else
-OUTSAMPLE_INLINE bool any(vint mask) {
+typedef vint vmask;
+OUTSAMPLE_INLINE bool any(vmask a) {
     std::int32_t all = 0;
-    for (int lane = 0; lane < lanes; ++lane) all |= mask[lane];
+    for (int lane = 0; lane < lanes; ++lane) all |= a[lane];
     return all != 0;
 }
+OUTSAMPLE_INLINE vmask both(vmask a, vmask b) { return a & b; }
+OUTSAMPLE_INLINE vmask but_not(vmask a, vmask b) { return a & ~b; }
+OUTSAMPLE_INLINE vmask less(vfloat a, vfloat b) { return a < b; }
+OUTSAMPLE_INLINE vmask at_most(vfloat a, vfloat b) { return a <= b; }
+OUTSAMPLE_INLINE vmask equal(vint a, vint b) { return a == b; }
+OUTSAMPLE_INLINE vmask greater(vint a, vint b) { return a > b; }
+OUTSAMPLE_INLINE vmask has_bit(vint a, int bit) { return (a & (1 << bit)) != 0; }
+OUTSAMPLE_INLINE vfloat select(vmask m, vfloat a, vfloat b) { return m ? a : b; }
+OUTSAMPLE_INLINE vint select(vmask m, vint a, vint b) { return m ? a : b; }
 OUTSAMPLE_INLINE vfloat reciprocal(vfloat a) { return 1.0f / a; }
 #endif
 
@@ -149,6 +175,21 @@ OUTSAMPLE_INLINE vfloat normal_cdf(vfloat a) {
     return a < 0.0f ? tail : 1.0f - tail;
 }
 
+// v[index[lane]] by halving the candidates, bit by bit of the index.
+template <int N, int Bit = 0>
+OUTSAMPLE_INLINE vfloat pick(const vfloat* v, vint index) {
+    if constexpr (N == 1) {
+        return v[0];
+    } else {
+        vfloat half[(N + 1) / 2];
+        const vmask odd = has_bit(index, Bit);
+#pragma GCC unroll 16
+        for (int i = 0; i + 1 < N; i += 2) half[i / 2] = select(odd, v[i + 1], v[i]);
+        if constexpr (N % 2) half[N / 2] = v[N - 1];
+        return pick<(N + 1) / 2, Bit + 1>(half, index);
+    }
+}
+
 #define OUTSAMPLE_UNROLL _Pragma("GCC unroll 16")
 
 // One vector per logit: in registers if their number is known at compile time, else in memory.
@@ -171,10 +212,12 @@ struct Vectors<0> {
 //
 // c: the last step's pre-activations without the last input, `block` floats apart. The right position is before_label
 // for y < before, the last one for before < y < after, after_label for y > after; before <= after.
-// work: last_input_work(d, outputs) floats.
+// walked grows, lane by lane, by count_me (0 or 1) for each interval that is not empty. work: room for
+// (2 d + 3 + 2 outputs) vectors.
 template <int D, int N>
 OUTSAMPLE_INLINE vfloat right_probability(const LastStep& step, const float* c, vfloat before, vfloat after,
-                                          vint before_label, vint after_label, float* work) {
+                                          vint before_label, vint after_label, vint count_me, vint& walked,
+                                          float* work) {
     const int d = D ? D : step.d, outputs = N ? N : step.outputs, keys = d + 2, stride = step.stride;
     const vfloat bottom = broadcast(-last_range), top = broadcast(last_range);
     const vint number_mask = broadcast(step.number_mask), place_mask = ~number_mask;
@@ -183,7 +226,8 @@ OUTSAMPLE_INLINE vfloat right_probability(const LastStep& step, const float* c, 
     float* h = key + (keys + 1) * lanes;
     Vectors<N> logit(h + d * lanes), slope(h + (d + outputs) * lanes);
 
-    vfloat active = broadcast(step.active);
+    // Between these two places, if they are in order, no unit that matters is active.
+    vfloat asleep_from = bottom, asleep_to = top;
     {
         // The number of a breakpoint rides in the low bits of its place, which moves it by 2e-6 of itself for d = 16.
         vfloat in_register[D ? D + 2 : 1];
@@ -193,7 +237,12 @@ OUTSAMPLE_INLINE vfloat right_probability(const LastStep& step, const float* c, 
                 const vfloat ck = load<vfloat>(c + k * block);
                 at = ck * broadcast(step.root[k]);
                 store(h + k * lanes, relu(ck - broadcast(step.W_hi[k] * last_range)));
-                if (step.constant[k] != 0.0f) active += ck > 0.0f ? broadcast(1.0f) : vfloat{};
+                if (step.kind[k] == Unit::wakes)
+                    asleep_to = min(asleep_to, at);
+                else if (step.kind[k] == Unit::falls_asleep)
+                    asleep_from = max(asleep_from, at);
+                else if (step.kind[k] == Unit::constant)
+                    asleep_to = select(less(vfloat{}, ck), bottom, asleep_to);
             } else {
                 at = k == d ? before : after;
             }
@@ -227,24 +276,35 @@ OUTSAMPLE_INLINE vfloat right_probability(const LastStep& step, const float* c, 
         }
     }
 
+    const vmask may_sleep = less(asleep_from, asleep_to);
+    const bool some_sleep = any(may_sleep);
+
     // A piece is a maximal interval of right answers. The latest one is kept in `begin` and `end` because it may go on
     // in the next interval; the ones before it are held back, so that the normal distribution is not evaluated at both
     // ends of every interval.
     vfloat begin{}, end{}, total{};
     vfloat held_begin[held_pieces] = {}, held_end[held_pieces] = {};
-    vint pieces{}, going_on{}, label = before_label, switches{};
+    vint pieces{}, label = before_label, switches{};
+    vmask going_on{};
     vfloat place = bottom;
     for (int i = 0; i <= keys; ++i) {
         const vint bits = load<vint>(key + i * lanes);
         const vfloat next = (vfloat)(bits & place_mask);
         const vfloat length = next - place;
-        if (any(length > 0.0f)) {
-            vfloat right{}, right_slope{};
-            OUTSAMPLE_UNROLL
-            for (int o = 0; o < outputs; ++o) {
-                const vint mine = label == o;
-                right = mine ? logit.get(o) : right;
-                right_slope = mine ? slope.get(o) : right_slope;
+        const vmask some_length = less(vfloat{}, length);
+        if (any(some_length)) {
+            walked = select(some_length, walked + count_me, walked);
+            vfloat right, right_slope;
+            if constexpr (N != 0) {
+                right = pick<N>(logit.v, label);
+                right_slope = pick<N>(slope.v, label);
+            } else {
+                right = right_slope = vfloat{};
+                for (int o = 0; o < outputs; ++o) {
+                    const vmask mine = equal(label, broadcast(o));
+                    right = select(mine, logit.get(o), right);
+                    right_slope = select(mine, slope.get(o), right_slope);
+                }
             }
             vfloat low{}, high = length;
             OUTSAMPLE_UNROLL
@@ -252,34 +312,36 @@ OUTSAMPLE_INLINE vfloat right_probability(const LastStep& step, const float* c, 
                 intersect(logit.get(o) - right, right_slope - slope.get(o), low, high);
                 logit.set(o, logit.get(o) + slope.get(o) * length);
             }
-            const vint dead = active == 0.0f;
-            if (any(dead)) {
-                low = dead ? vfloat{} : low;
-                high = dead ? (label == step.dead_answer ? length : broadcast(-1.0f)) : high;
+            if (some_sleep) {
+                const vfloat middle = place + 0.5f * length;
+                const vmask asleep = both(less(asleep_from, middle), less(middle, asleep_to));
+                const vmask answered = equal(label, broadcast(step.dead_answer));
+                low = select(asleep, vfloat{}, low);
+                high = select(asleep, select(answered, length, broadcast(-1.0f)), high);
             }
-            const vint some = high >= low;
-            const vint fresh = some & ~(going_on & (low <= 0.0f));
-            if (any(fresh & (pieces > held_pieces)))
-                total +=
-                    fresh ? normal_cdf(held_end[held_pieces - 1]) - normal_cdf(held_begin[held_pieces - 1]) : vfloat{};
+            const vmask some = at_most(low, high);
+            const vmask fresh = but_not(some, both(going_on, at_most(low, vfloat{})));
+            if (any(both(fresh, greater(pieces, broadcast(held_pieces)))))
+                total += select(fresh, normal_cdf(held_end[held_pieces - 1]) - normal_cdf(held_begin[held_pieces - 1]),
+                                vfloat{});
             for (int j = held_pieces - 1; j > 0; --j) {
-                held_begin[j] = fresh ? held_begin[j - 1] : held_begin[j];
-                held_end[j] = fresh ? held_end[j - 1] : held_end[j];
+                held_begin[j] = select(fresh, held_begin[j - 1], held_begin[j]);
+                held_end[j] = select(fresh, held_end[j - 1], held_end[j]);
             }
-            held_begin[0] = fresh ? begin : held_begin[0];
-            held_end[0] = fresh ? end : held_end[0];
-            begin = fresh ? place + low : begin;
-            end = some ? place + high : end;
-            pieces -= fresh;
-            going_on = some & (high >= length);
+            held_begin[0] = select(fresh, begin, held_begin[0]);
+            held_end[0] = select(fresh, end, held_end[0]);
+            begin = select(fresh, place + low, begin);
+            end = select(some, place + high, end);
+            pieces = select(fresh, pieces + 1, pieces);
+            going_on = both(some, at_most(length, high));
         }
         if (i == keys) break;
         const vint number = bits & number_mask;
         OUTSAMPLE_UNROLL
         for (int o = 0; o < outputs; ++o) slope.set(o, slope.get(o) + lookup<D>(step.jump + o * stride, number));
-        active += lookup<D>(step.wakes, number);
-        switches -= number >= d;
-        label = switches == 0 ? before_label : switches == 1 ? broadcast(outputs - 1) : after_label;
+        switches = select(greater(number, broadcast(d - 1)), switches + 1, switches);
+        label = select(greater(switches, vint{}), broadcast(outputs - 1), before_label);
+        label = select(greater(switches, broadcast(1)), after_label, label);
         place = next;
     }
     total += normal_cdf(end) - normal_cdf(begin);

@@ -34,13 +34,10 @@ OUTSAMPLE_INLINE void prepare_last_step(const Network& network, LastStep& last, 
     float* jump = offset + outputs;
     float* slope = jump + outputs * stride;
     float* root = slope + outputs;
-    float* wakes = root + d;
-    float* constant = wakes + stride;
-    int* comparator = (int*)(constant + d);
-    last = {d,    outputs, stride,   network.W_hi, weights, offset, jump,       slope,
-            root, wakes,   constant, 0.0f,         0,       0,      comparator, 1};
+    Unit* kind = (Unit*)(root + d);
+    int* comparator = (int*)(kind + d);
+    last = {d, outputs, stride, network.W_hi, weights, offset, jump, slope, root, kind, 0, 0, comparator, 1};
     for (int i = 0; i < outputs * stride; ++i) jump[i] = 0.0f;
-    for (int i = 0; i < stride; ++i) wakes[i] = 0.0f;
     for (int o = 0; o < outputs; ++o) {
         // A copy of an earlier answer never wins: ties go to the lower index.
         bool copy = false;
@@ -61,9 +58,10 @@ OUTSAMPLE_INLINE void prepare_last_step(const Network& network, LastStep& last, 
         root[k] = w == 0.0f ? 0.0f : limit > 3e38f ? 3e38f : limit < -3e38f ? -3e38f : limit;
         bool matters = false;
         for (int o = 1; o < outputs; ++o) matters = matters || weights[o * d + k] != weights[k];
-        constant[k] = matters && w == 0.0f ? 1.0f : 0.0f;
-        wakes[k] = !matters || w == 0.0f ? 0.0f : w > 0.0f ? 1.0f : -1.0f;
-        if (wakes[k] < 0.0f) last.active += 1.0f;
+        kind[k] = !matters   ? Unit::does_not_matter
+                  : w > 0.0f ? Unit::wakes
+                  : w < 0.0f ? Unit::falls_asleep
+                             : Unit::constant;
     }
     const int keys = d + 2;
     while (last.number_mask < keys - 1) last.number_mask = 2 * last.number_mask + 1;
@@ -135,7 +133,7 @@ OUTSAMPLE_INLINE void states(Prepared& prepared, const float* x, int steps) {
 template <int D>
 OUTSAMPLE_INLINE void before_last_input(Prepared& prepared, const float* x) {
     const Network& network = prepared.network;
-    const int d = D ? D : network.hidden_size;
+    const int d = network.hidden_size;
     states<D>(prepared, x, network.seq_len - 1);
     layer<D, false>(d, d, network.W_hh, prepared.h, nullptr, nullptr, network.b_h, prepared.c);
 }
@@ -167,14 +165,21 @@ OUTSAMPLE_INLINE void order_switches(Task task, const float* x, int n, std::ptrd
     }
 }
 
+OUTSAMPLE_INLINE std::int64_t sum_of_lanes(vint a) {
+    std::int64_t sum = 0;
+    for (int lane = 0; lane < lanes; ++lane) sum += a[lane];
+    return sum;
+}
+
 template <int D, int N>
-double point_sum(const Network& network, const PointTable& table, std::int64_t first_group, std::int64_t last_group,
-                 float* scratch) {
+RuleSum point_sum(const Network& network, const PointTable& table, std::int64_t first_group, std::int64_t last_group,
+                  float* scratch) {
     const int d = D ? D : network.hidden_size, n = network.seq_len, outputs = N ? N : network.output_size;
     const int rows = point_rows(n, table.exact_last);
     Prepared prepared;
     prepare(network, scratch, prepared);
     vdouble total{};
+    vint walked{};
     for (std::int64_t group = first_group; group < last_group; ++group)
         for (int part = 0; part < points_per_group; part += block) {
             const float* points = table.data + group * rows * points_per_group + part;
@@ -189,63 +194,69 @@ double point_sum(const Network& network, const PointTable& table, std::int64_t f
             }
             for (int v = 0; v < width; ++v) {
                 const float* row = points + (table.exact_last ? n - 1 : n) * points_per_group + v * lanes;
+                const vfloat weight = load<vfloat>(row + (table.exact_last ? 4 : 1) * points_per_group);
                 vfloat value;
                 if (table.exact_last) {
+                    const vint count_me = select(less(vfloat{}, weight), broadcast(1), vint{});
                     value = right_probability<D, N>(
                         prepared.last, prepared.c + v * lanes, load<vfloat>(row), load<vfloat>(row + points_per_group),
-                        load<vint>(row + 2 * points_per_group), load<vint>(row + 3 * points_per_group), prepared.work);
-                    row += 4 * points_per_group;
+                        load<vint>(row + 2 * points_per_group), load<vint>(row + 3 * points_per_group), count_me,
+                        walked, prepared.work);
                 } else {
-                    const vint right = argmax(prepared.c + v * lanes, outputs, block) == load<vint>(row);
-                    value = right ? broadcast(1.0f) : vfloat{};
-                    row += points_per_group;
+                    const vint answer = argmax(prepared.c + v * lanes, outputs, block);
+                    value = select(equal(answer, load<vint>(row)), broadcast(1.0f), vfloat{});
                 }
-                value *= load<vfloat>(row);
-                float values[lanes];
-                store(values, value);
+                value *= weight;
                 for (int lane = 0; lane < double_lanes; ++lane)
-                    total[lane] += static_cast<double>(values[lane]) + values[lane + double_lanes];
+                    total[lane] += static_cast<double>(value[lane]) + value[lane + double_lanes];
             }
         }
-    double sum = 0;
-    for (int lane = 0; lane < double_lanes; ++lane) sum += total[lane];
-    return sum;
+    RuleSum result{0.0, 0.0, sum_of_lanes(walked)};
+    for (int lane = 0; lane < double_lanes; ++lane) result.sum += total[lane];
+    return result;
 }
 
 template <int D, int N>
-void conditional_block(Prepared& prepared, Task task, float* values) {
+void conditional_block(Prepared& prepared, Task task, const std::int32_t* count_me, float* values, vint& walked) {
     const int n = prepared.network.seq_len;
     before_last_input<D>(prepared, prepared.x);
     for (int v = 0; v < width; ++v) {
         vfloat before, after;
         vint before_label, after_label;
         order_switches(task, prepared.x + v * lanes, n, block, before, after, before_label, after_label);
-        store(values + v * lanes, right_probability<D, N>(prepared.last, prepared.c + v * lanes, before, after,
-                                                          before_label, after_label, prepared.work));
+        store(values + v * lanes,
+              right_probability<D, N>(prepared.last, prepared.c + v * lanes, before, after, before_label, after_label,
+                                      load<vint>(count_me + v * lanes), walked, prepared.work));
     }
 }
 
 template <int D, int N>
-void conditional_sum(const Network& network, Task task, std::uint64_t key, std::int64_t first, std::int64_t last,
-                     float* scratch, double* sums) {
+RuleSum conditional_sum(const Network& network, Task task, std::uint64_t key, std::int64_t first, std::int64_t last,
+                        float* scratch) {
     Prepared prepared;
     prepare(network, scratch, prepared);
     float values[block];
-    sums[0] = sums[1] = 0;
+    std::int32_t wanted[block];
+    vint walked{};
+    RuleSum result{0.0, 0.0, 0};
     for (std::int64_t begin = first / block * block; begin < last; begin += block) {
         for (int v = 0; v < width; v += 2)
             normal_pairs(key, conditional_domain, static_cast<std::uint64_t>(begin / 2 + v / 2 * lanes),
                          network.seq_len - 1, prepared.x + v * lanes, prepared.x + (v + 1) * lanes, block);
-        conditional_block<D, N>(prepared, task, values);
         for (int v = 0; v < width; ++v)
             for (int lane = 0; lane < lanes; ++lane) {
                 const std::int64_t sample = begin + 2 * (v / 2 * lanes + lane) + v % 2;
-                if (sample < first || sample >= last) continue;
-                const double value = values[v * lanes + lane];
-                sums[0] += value;
-                sums[1] += value * value;
+                wanted[v * lanes + lane] = sample >= first && sample < last;
             }
+        conditional_block<D, N>(prepared, task, wanted, values, walked);
+        for (int i = 0; i < block; ++i) {
+            const double value = wanted[i] ? values[i] : 0.0;
+            result.sum += value;
+            result.squares += value * value;
+        }
     }
+    result.walked = sum_of_lanes(walked);
+    return result;
 }
 
 template <int D, int N>
@@ -255,11 +266,13 @@ void conditional_values(const Network& network, Task task, const float* x, std::
     Prepared prepared;
     prepare(network, scratch, prepared);
     float values[block];
+    const std::int32_t uncounted[block] = {};
+    vint walked{};
     for (std::int64_t begin = 0; begin < count; begin += block) {
         for (int i = 0; i < block; ++i)
             for (int t = 0; t < n - 1; ++t)
                 prepared.x[t * block + i] = begin + i < count ? x[(begin + i) * (n - 1) + t] : 0.0f;
-        conditional_block<D, N>(prepared, task, values);
+        conditional_block<D, N>(prepared, task, uncounted, values, walked);
         for (int i = 0; i < block && begin + i < count; ++i) probabilities[begin + i] = values[i];
     }
 }
@@ -271,14 +284,13 @@ void conditional_values(const Network& network, Task task, const float* x, std::
     if (network.hidden_size == 16) return function<16, 0> arguments;                               \
     return function<0, 0> arguments;
 
-double point_sum_kernel(const Network& network, const PointTable& table, std::int64_t first_group,
-                        std::int64_t last_group, float* scratch) {
-    OUTSAMPLE_BY_SHAPE(point_sum, (network, table, first_group, last_group, scratch))
-}
+RuleSum point_sum_kernel(const Network& network, const PointTable& table, std::int64_t first_group,
+                         std::int64_t last_group, float* scratch){
+    OUTSAMPLE_BY_SHAPE(point_sum, (network, table, first_group, last_group, scratch))}
 
-void conditional_sums_kernel(const Network& network, Task task, std::uint64_t key, std::int64_t first,
-                             std::int64_t last, float* scratch, double* sums) {
-    OUTSAMPLE_BY_SHAPE(conditional_sum, (network, task, key, first, last, scratch, sums))
+RuleSum conditional_sum_kernel(const Network& network, Task task, std::uint64_t key, std::int64_t first,
+                               std::int64_t last, float* scratch) {
+    OUTSAMPLE_BY_SHAPE(conditional_sum, (network, task, key, first, last, scratch))
 }
 
 void conditional_probabilities_kernel(const Network& network, Task task, const float* x, std::int64_t count,

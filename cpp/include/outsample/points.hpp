@@ -26,30 +26,39 @@ struct PointTable {
 
 constexpr int point_rows(int seq_len, bool exact_last) { return exact_last ? seq_len + 4 : seq_len + 2; }
 
-// Sums of weight times probability of a right answer over the `segments` equal parts of a table.
-// Throws std::invalid_argument if the table cannot be cut so.
-void point_sums(const Network& network, const PointTable& table, std::int64_t segments, int threads, double* sums);
+struct RuleSum {
+    double sum;
+    double squares;       // sum of squares; random samples only
+    std::int64_t walked;  // intervals of the last input between neighbouring breakpoints, empty ones not counted
+};
+
+// Sum of weight times probability of a right answer over a table.
+RuleSum point_sum(const Network& network, const PointTable& table, int threads);
 
 // Sum and sum of squares of P(right answer | first n - 1 inputs) over the samples first ... first + samples - 1 of the
 // stream of a key. Tasks with a right position and n >= 2 only; throws std::invalid_argument otherwise.
-void conditional_sums(const Network& network, Task task, std::int64_t samples, std::uint64_t key, std::int64_t first,
-                      int threads, double sums[2]);
+RuleSum conditional_sum(const Network& network, Task task, std::int64_t samples, std::uint64_t key, std::int64_t first,
+                        int threads);
 
-// Multiply-adds of a rule: those made once, and those of each point. Counted are multiplications, additions and
-// reciprocals of real numbers (a multiplication and an addition that belong together are one); comparisons, minima and
-// maxima are not, as in forward_multiply_adds. The walk is counted as if no interval were empty.
-void point_multiply_adds(const Network& network, bool exact_last, long long* once, long long* each);
+// Multiply-adds of a rule: those made once, those of each point, and those of each interval walked on the last input,
+// of which a point has at most d + 3. Counted are multiplications, additions and reciprocals of real numbers (a
+// multiplication and an addition that belong together are one); comparisons, minima and maxima are not, as in
+// forward_multiply_adds.
+struct RuleCost {
+    long long once, point, interval;
+};
+RuleCost rule_cost(const Network& network, bool exact_last);
 
 // P(right answer | first n - 1 inputs) for `count` rows of n - 1 inputs.
 void conditional_probabilities(const Network& network, Task task, const float* x, std::int64_t count, int threads,
                                float* probabilities);
 
-OUTSAMPLE_DECLARE_KERNEL(double, point_sum_kernel,
+OUTSAMPLE_DECLARE_KERNEL(RuleSum, point_sum_kernel,
                          (const Network& network, const PointTable& table, std::int64_t first_group,
                           std::int64_t last_group, float* scratch))
-OUTSAMPLE_DECLARE_KERNEL(void, conditional_sums_kernel,
+OUTSAMPLE_DECLARE_KERNEL(RuleSum, conditional_sum_kernel,
                          (const Network& network, Task task, std::uint64_t key, std::int64_t first, std::int64_t last,
-                          float* scratch, double* sums))
+                          float* scratch))
 OUTSAMPLE_DECLARE_KERNEL(void, conditional_probabilities_kernel,
                          (const Network& network, Task task, const float* x, std::int64_t count, float* scratch,
                           float* probabilities))

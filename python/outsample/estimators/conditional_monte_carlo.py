@@ -36,21 +36,17 @@ class ConditionalMonteCarlo(Estimator):
         require_two_inputs(self, model)
 
     def minimum_budget(self, model: RNN) -> int:
-        # Two samples, for a standard error.
-        return math.ceil(self._multiply_adds(model, 2) / model.forward_multiply_adds)
-
-    def _multiply_adds(self, model: RNN, samples: int) -> int:
-        return rule_multiply_adds(model, samples, exact_last=True)
+        return budget_of(model, 2, exact_last=True)  # two samples, for a standard error
 
     def _estimate(self, model: RNN, task: Task, budget: int, rng: Any, threads: int) -> Estimate:
         samples = affordable_points(model, budget, exact_last=True)
-        total, squares = _core.conditional_sums(model._network, task.name, samples, philox_key(rng), 0, threads)
+        total, squares, walked = _core.conditional_sum(model._network, task.name, samples, philox_key(rng), 0, threads)
         mean = total / samples
         variance = max(squares - total * mean, 0.0) / (samples - 1)
         return Estimate(
             value=mean,
             standard_error=math.sqrt(variance / samples),
-            cost=Cost(multiply_adds=float(self._multiply_adds(model, samples)), evaluations=float(samples)),
+            cost=rule_cost(model, samples, walked, exact_last=True),
         )
 
 
@@ -60,13 +56,24 @@ def require_two_inputs(estimator: Estimator, model: RNN) -> None:
         raise ValueError(f"method {estimator.method} needs seq_len of at least 2, got {model.seq_len}")
 
 
-def rule_multiply_adds(model: RNN, points: int, *, exact_last: bool) -> int:
-    """Multiply-adds of a rule of so many points, what is computed once per network included."""
-    once, each = _core.point_multiply_adds(model._network, exact_last)
-    return int(once + each * points)
+def rule_cost(model: RNN, points: int, walked: int, *, exact_last: bool) -> Cost:
+    """What a rule took: what is computed once per network, its points, and the intervals walked on the last input."""
+    once, point, interval = _core.rule_cost(model._network, exact_last)
+    return Cost(multiply_adds=float(once + point * points + interval * walked), evaluations=float(points))
+
+
+def _most_per_point(model: RNN, exact_last: bool) -> tuple[int, int]:
+    once, point, interval = _core.rule_cost(model._network, exact_last)
+    return once, point + interval * (model.hidden_size + 3)
 
 
 def affordable_points(model: RNN, budget: int, *, exact_last: bool) -> int:
-    """How many points a budget in forward passes pays for."""
-    once, each = _core.point_multiply_adds(model._network, exact_last)
+    """How many points a budget in forward passes pays for, however many intervals each of them has."""
+    once, each = _most_per_point(model, exact_last)
     return max(0, (budget * model.forward_multiply_adds - once) // each)
+
+
+def budget_of(model: RNN, points: int, *, exact_last: bool) -> int:
+    """Smallest budget in forward passes that pays for so many points."""
+    once, each = _most_per_point(model, exact_last)
+    return -(-(once + each * points) // model.forward_multiply_adds)

@@ -12,8 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outsample import _core, low_discrepancy
-from outsample.estimators.base import Cost, Estimate, Estimator, League
-from outsample.estimators.conditional_monte_carlo import affordable_points, require_two_inputs, rule_multiply_adds
+from outsample.estimators.base import Estimate, Estimator, League
+from outsample.estimators.conditional_monte_carlo import (
+    affordable_points,
+    budget_of,
+    require_two_inputs,
+    rule_cost,
+)
 from outsample.models import RNN
 from outsample.tasks import Task
 
@@ -198,8 +203,7 @@ class QuasiMonteCarlo(Estimator):
 
     def minimum_budget(self, model: RNN) -> int:
         points = self.replicates if self.randomised else 1
-        cost = rule_multiply_adds(model, points, exact_last=self.exact_last)
-        return math.ceil(cost / model.forward_multiply_adds)
+        return budget_of(model, points, exact_last=self.exact_last)
 
     def _inputs(self, model: RNN) -> int:
         return model.seq_len - 1 if self.exact_last else model.seq_len
@@ -251,18 +255,11 @@ class QuasiMonteCarlo(Estimator):
     def _estimate(self, model: RNN, task: Task, budget: int, rng: Any, threads: int) -> Estimate:
         replicates, count = self._plan(model, budget)
         pool = self._pool(model, budget)
-        if not self.randomised:
-            means = _core.point_sums(model._network, pool[0], self.exact_last, 1, threads)
-        else:
-            chosen = np.random.default_rng(rng).choice(len(pool), replicates, replace=False)
-            means = np.array(
-                [_core.point_sums(model._network, pool[i], self.exact_last, 1, threads)[0] for i in chosen]
-            )
-        points = replicates * count
-        cost = Cost(
-            multiply_adds=float(rule_multiply_adds(model, points, exact_last=self.exact_last)),
-            evaluations=float(points),
-        )
+        chosen = np.random.default_rng(rng).choice(len(pool), replicates, replace=False) if self.randomised else [0]
+        sums = [_core.point_sum(model._network, pool[i], self.exact_last, threads) for i in chosen]
+        means = np.array([total for total, _ in sums])
+        walked = sum(intervals for _, intervals in sums)
+        cost = rule_cost(model, replicates * count, walked, exact_last=self.exact_last)
         value = float(means.mean())
         if not self.randomised:
             return Estimate(value=value, cost=cost)
@@ -326,6 +323,10 @@ class DeterministicCubature(QuasiMonteCarlo):
 
     def __init__(self) -> None:
         super().__init__(sequence="hammersley", randomised=False)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {}
 
     @property
     def label(self) -> str:
