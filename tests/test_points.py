@@ -199,10 +199,17 @@ def test_a_table_of_random_points_is_conditional_or_plain_sampling(isa, task, ex
     else:
         expected = np.mean(np.argmax(model.forward(x), axis=1) == model.task.target(x))
     table = make_table(x[:, :4] if exact_last else x, model.task, exact_last=exact_last)
-    total, walked = _core.point_sum(model._network, table, exact_last)
-    assert total == pytest.approx(expected, abs=1e-6)
+    tables = np.stack([table, 2 * table])  # twice the weights
+    if exact_last:  # positions are not to be doubled
+        tables[1, :, 4:8] = tables[0, :, 4:8]
+        tables[1, :, :4] = tables[0, :, :4]
+    else:
+        tables[1, :, :6] = tables[0, :, :6]
+    totals, walked = _core.point_sums(model._network, tables, exact_last)
+    np.testing.assert_allclose(totals, [expected, 2 * expected], atol=1e-6)
+    walked //= 2
     assert 3 * 1000 <= walked <= 9 * 1000 if exact_last else walked == 0
-    assert (total, walked) == _core.point_sum(model._network, table, exact_last, threads=3)
+    np.testing.assert_array_equal(totals, _core.point_sums(model._network, tables, exact_last, threads=3)[0])
 
 
 @pytest.mark.parametrize("sequence", ["sobol", "hammersley", "kronecker", "lattice"])

@@ -3,19 +3,27 @@
 
 namespace {
 
-py::tuple point_sum(const PyNetwork& network, const Array<float>& table, bool exact_last, int threads) {
+py::tuple point_sums(const PyNetwork& network, const Array<float>& tables, bool exact_last, int threads) {
     const auto& view = network.view();
     const int rows = outsample::point_rows(view.seq_len, exact_last);
-    if (table.ndim() != 3 || table.shape(1) != rows || table.shape(2) != outsample::points_per_group)
-        throw std::invalid_argument("table must have shape (groups, " + std::to_string(rows) + ", " +
+    if (tables.ndim() != 4 || tables.shape(2) != rows || tables.shape(3) != outsample::points_per_group)
+        throw std::invalid_argument("tables must have shape (count, groups, " + std::to_string(rows) + ", " +
                                     std::to_string(outsample::points_per_group) + ")");
-    const outsample::PointTable points{table.data(), table.shape(0), exact_last};
-    outsample::RuleSum result;
+    const std::int64_t count = tables.shape(0), groups = tables.shape(1);
+    const float* data = tables.data();
+    Array<double> sums(count);
+    double* out = sums.mutable_data();
+    std::int64_t walked = 0;
     {
         py::gil_scoped_release release;
-        result = outsample::point_sum(view, points, threads);
+        for (std::int64_t i = 0; i < count; ++i) {
+            const float* table = data + i * groups * rows * outsample::points_per_group;
+            const auto result = outsample::point_sum(view, {table, groups, exact_last}, threads);
+            out[i] = result.sum;
+            walked += result.walked;
+        }
     }
-    return py::make_tuple(result.sum, result.walked);
+    return py::make_tuple(sums, walked);
 }
 
 py::tuple conditional_sum(const PyNetwork& network, const std::string& task, std::int64_t samples, std::uint64_t key,
@@ -50,8 +58,8 @@ Array<float> conditional_probabilities(const PyNetwork& network, const std::stri
 
 void bind_points(py::module_& m) {
     m.attr("points_per_group") = outsample::points_per_group;
-    m.def("point_sum", &point_sum, "network"_a, "table"_a, "exact_last"_a, "threads"_a = 1,
-          "Sum of weight times probability of a right answer over a table of points; intervals walked.");
+    m.def("point_sums", &point_sums, "network"_a, "tables"_a, "exact_last"_a, "threads"_a = 1,
+          "For each table of points, the sum of weight times probability of a right answer; intervals walked in all.");
     m.def("conditional_sum", &conditional_sum, "network"_a, "task"_a, "samples"_a, "key"_a, "first"_a = 0,
           "threads"_a = 1,
           "Sum and sum of squares of P(right answer | first n - 1 inputs) over samples of the stream of a key; "

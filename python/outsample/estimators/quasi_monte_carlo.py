@@ -133,7 +133,8 @@ class QuasiMonteCarlo(Estimator):
     randomised : bool, default True
         Draw the points anew for every estimate, in `replicates` or more independent copies (scrambled Sobol points,
         rotations of the others); the standard error is that of their mean, the interval Student's. The copies come
-        from a pool that is drawn once per process, of which an estimate's `rng` picks some. Without randomisation
+        from a pool of at least four times as many that is made once, the same in every process; an estimate's `rng`
+        picks a run of it. Without randomisation
         there is one fixed set of points and no standard error.
     replicates : int, default 8
         Smallest number of copies, at least 2. Sobol points come in powers of two, so as many copies are made as the
@@ -148,8 +149,9 @@ class QuasiMonteCarlo(Estimator):
     league: ClassVar[League] = "sampling"
     supports = frozenset({"2nd_argmax", "argmax", "argmedian"})
 
-    #: Copies in the pool, as a multiple of those that an estimate uses.
-    _POOL = 4
+    # The pool holds so many points, and at least so many times the copies that an estimate uses.
+    _POOL_POINTS = 1 << 16
+    _POOL_MULTIPLE = 4
 
     def __init__(
         self,
@@ -171,6 +173,7 @@ class QuasiMonteCarlo(Estimator):
         self.exact_last = exact_last
         self.randomised = randomised
         self.replicates = replicates
+        self._latest: tuple[tuple[Any, ...], tuple[int, int, Table]] | None = None
         if not randomised:
             object.__setattr__(self, "league", "deterministic")
 
@@ -245,25 +248,31 @@ class QuasiMonteCarlo(Estimator):
 
         return _cached(key, make)
 
-    def _pool(self, model: RNN, budget: int) -> Table:
-        replicates, count = self._plan(model, budget)
-        return self._table(model, count, self._POOL * replicates if self.randomised else 0)
+    def _ready(self, model: RNN, budget: int) -> tuple[int, int, Table]:
+        """Number of copies, points in each, and the tables; the latest answer is kept, because asking takes a while."""
+        key = (model.task.name, model.seq_len, model.hidden_size, model.has_biases, budget)
+        if self._latest is None or self._latest[0] != key:
+            replicates, count = self._plan(model, budget)
+            copies = max(self._POOL_MULTIPLE * replicates, self._POOL_POINTS // count) if self.randomised else 0
+            pool = self._table(model, count, copies)
+            self._latest = (key, (replicates, count, pool))
+        return self._latest[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_latest": None}  # tables are made again rather than sent to other processes
 
     def prepare(self, model: RNN, budget: int) -> None:
-        self._pool(model, budget)
+        self._ready(model, budget)
 
     def _estimate(self, model: RNN, task: Task, budget: int, rng: Any, threads: int) -> Estimate:
-        replicates, count = self._plan(model, budget)
-        pool = self._pool(model, budget)
-        chosen = np.random.default_rng(rng).choice(len(pool), replicates, replace=False) if self.randomised else [0]
-        sums = [_core.point_sum(model._network, pool[i], self.exact_last, threads) for i in chosen]
-        means = np.array([total for total, _ in sums])
-        walked = sum(intervals for _, intervals in sums)
+        replicates, count, pool = self._ready(model, budget)
+        first = int(rng.generate_state(1)[0]) % (len(pool) - replicates + 1) if self.randomised else 0
+        sums, walked = _core.point_sums(model._network, pool[first : first + replicates], self.exact_last, threads)
         cost = rule_cost(model, replicates * count, walked, exact_last=self.exact_last)
-        value = float(means.mean())
         if not self.randomised:
-            return Estimate(value=value, cost=cost)
-        error = float(means.std(ddof=1) / math.sqrt(replicates))
+            return Estimate(value=float(sums[0]), cost=cost)
+        value = float(sums.mean())
+        error = float(sums.std(ddof=1) / math.sqrt(replicates))
         return Estimate(
             value=value,
             standard_error=error,
