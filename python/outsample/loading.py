@@ -63,7 +63,8 @@ def load(source: Any, *, task: str | Task | None = None, seq_len: int | None = N
     Examples
     --------
     >>> import numpy as np, outsample as osp
-    >>> osp.load({"W_hh": -np.eye(2), "W_hi": np.array([1.0, -1.0]), "W_oh": np.array([[1.0, -1.0], [-1.0, 1.0]])})
+    >>> W = np.array([[1.0, -1.0], [-1.0, 1.0]])
+    >>> osp.load({"W_hh": -W, "W_hi": np.array([1.0, -1.0]), "W_oh": W})
     RNN(task='2nd_argmax', hidden_size=2, seq_len=2, parameters=10)
     """
     state, said = _read(source)
