@@ -37,6 +37,8 @@ _UNDISTURBED, _ATTEMPTS = 0.97, 5
 def _undisturbed(call: Callable[[int], object], indices: range) -> float:
     """Wall time of calling with all indices, from the attempt that other programs disturbed least."""
     best, best_share = math.inf, -1.0
+    if len(indices) > 1:
+        call(indices[0])  # what other methods have pushed out of the caches comes back
     for _ in range(_ATTEMPTS):
         start, start_cpu = time.perf_counter(), time.process_time()
         for i in indices:
@@ -47,6 +49,20 @@ def _undisturbed(call: Callable[[int], object], indices: range) -> float:
         if best_share > _UNDISTURBED:
             break
     return best
+
+
+def _repeats(call: Callable[[int], object], round_seconds: float) -> int:
+    """How many calls take about as long as a round should, found by doubling, which warms up as well."""
+    call(0)
+    count = 1
+    while True:
+        start = time.perf_counter()
+        for i in range(count):
+            call(i)
+        seconds = time.perf_counter() - start
+        if 2 * seconds >= round_seconds:
+            return max(1, math.ceil(count * round_seconds / seconds)) if seconds > 0 else count
+        count *= 2
 
 
 def interleaved(
@@ -67,13 +83,7 @@ def interleaved(
     bar : Progress
         Advanced once per round and once for the warm-up.
     """
-    repeats: dict[Key, int] = {}
-    for key, call in calls.items():
-        call(0)
-        start = time.perf_counter()
-        call(1)
-        seconds = time.perf_counter() - start
-        repeats[key] = max(1, math.ceil(round_seconds / max(seconds, 1e-7)))
+    repeats = {key: _repeats(call, round_seconds) for key, call in calls.items()}
     bar.advance()
     times: dict[Key, list[float]] = {key: [] for key in calls}
     collecting = gc.isenabled()

@@ -13,16 +13,8 @@ if TYPE_CHECKING:
 
 #: Colours that readers with colour-vision deficiency can tell apart (Okabe and Ito 2008), then a few more.
 _COLOURS = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#CC79A7",
-    "#E69F00",
-    "#56B4E9",
-    "#7F3C8D",
-    "#11A579",
-    "#8C564B",
-    "#4B4B4B",
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"),
+    *("#7F3C8D", "#8C564B", "#7A9A01", "#4B4B4B"),
 )
 _MARKERS = "osD^vP<>Xhp*"
 _SAMPLING = "monte-carlo"
@@ -102,7 +94,7 @@ def plot(comparison: Comparison, path: str | os.PathLike[str], x: str = "time") 
         raise ValueError(f"x must be one of {', '.join(FIGURES)}, got {x!r}")
     if x != "multiply-adds" and comparison.sampling_time is None:
         raise ValueError(f"x must be 'multiply-adds' for a comparison without times, got {x!r}")
-    figure = _require_matplotlib()(figsize=(8.6, 5.4), dpi=150, layout="constrained")
+    figure = _require_matplotlib()(figsize=(9.4, 5.4), dpi=150, layout="constrained")
     axes = figure.subplots()
     shape = _FIGURES[x]
     axes.set_xscale("log")
@@ -163,7 +155,10 @@ def _styles(comparison: Comparison) -> dict[str, dict[str, Any]]:
     lines = {"sampling": "--", "deterministic": "-", "with advice": "-."}
     styles: dict[str, dict[str, Any]] = {}
     others = 0
+    shown = {point.label for point in comparison.points} - {_FLOOR}
     for method in comparison.methods:
+        if method.label not in shown:
+            continue
         colour, marker = "black", "o"
         if method.label != _SAMPLING:
             colour, marker = _COLOURS[others % len(_COLOURS)], _MARKERS[(others + 1) % len(_MARKERS)]
