@@ -32,6 +32,7 @@ ESTIMATORS: dict[str, type[Estimator]] = {
         EmpiricalCubature,
         GaussianPropagation,
         CellPropagation,
+        Combined,
     )
 }
 

@@ -8,6 +8,8 @@ from statistics import NormalDist
 from typing import Any, NamedTuple
 
 from outsample.estimators.base import AdviceCost, ConfidenceInterval, Cost, Estimate, Estimator
+from outsample.estimators.empirical_cubature import EmpiricalCubature
+from outsample.estimators.monte_carlo import MonteCarlo
 from outsample.models import Model
 from outsample.tasks import Task
 
@@ -113,9 +115,10 @@ class Combined(Estimator):
 
     Parameters
     ----------
-    parts : sequence of Estimator
+    parts : sequence of Estimator, optional
         One of the sampling league (`MonteCarlo`, `ConditionalMonteCarlo`, a randomised `QuasiMonteCarlo`), and one or
-        more that state a standard error. Their errors are taken to be independent.
+        more that state a standard error. Their errors are taken to be independent. Default: `EmpiricalCubature` and
+        `MonteCarlo`.
 
     Raises
     ------
@@ -139,8 +142,8 @@ class Combined(Estimator):
     league = "with advice"
     supports = frozenset({"2nd_argmax", "argmax", "argmedian", "median", "longest_cycle"})
 
-    def __init__(self, *, parts: Sequence[Estimator]) -> None:
-        self.parts = list(parts)
+    def __init__(self, *, parts: Sequence[Estimator] | None = None) -> None:
+        self.parts = [EmpiricalCubature(), MonteCarlo()] if parts is None else list(parts)
         for part in self.parts:
             if not isinstance(part, Estimator):
                 raise TypeError(f"parts must be estimators, got {part!r}")
