@@ -2,11 +2,11 @@
 
     python bench/combined_table.py [MODEL]
 
-First the prior: `Constant` with the mean and the deviation of the accuracy. Then advice: `EmpiricalCubature` of 8 and 32
-forward passes. Both are fitted on copies of the fitting role, and everything is scored on 2,000 copies of the evaluation
-role: every weight times (1 + 0.05 z). Equivalent samples are mean p (1 - p) over the mean squared error. MODEL is a file
-of a network with at most three inputs; by default that of the shipped zoo with four neurons and three inputs. Takes a
-minute or two.
+First the prior: `Constant` with the mean and the deviation of the accuracy. Then advice: `EmpiricalCubature` of 8 and
+32 forward passes. Both are fitted on copies of the fitting role, and everything is scored on 2,000 copies of the
+evaluation role: every weight times (1 + 0.05 z). Equivalent samples are mean p (1 - p) over the mean squared error.
+MODEL is a file of a network with at most three inputs; by default that of the shipped zoo with four neurons and three
+inputs. Takes a minute or two.
 """
 
 from __future__ import annotations
@@ -54,10 +54,12 @@ def main() -> None:
     )
     # Two in a thousand copies lie just outside of what the advice was calibrated on.
     warnings.simplefilter("ignore", AdviceWarning)
-    sampling = osp.MonteCarlo()
-    for part in (
-        osp.Constant(value=float(fitted.mean()), standard_error=float(fitted.std())),
-        osp.EmpiricalCubature(advice=advice),
+    constant = osp.Constant(value=float(fitted.mean()), standard_error=float(fitted.std()))
+    for part, sampling in (
+        (constant, osp.MonteCarlo()),
+        (constant, osp.ConditionalMonteCarlo()),
+        (constant, osp.QuasiMonteCarlo()),
+        (osp.EmpiricalCubature(advice=advice), osp.MonteCarlo()),
     ):
         methods = part, sampling, osp.Combined(parts=[part, sampling])
         print(f"\n| budget | {' | '.join(f'{m.label} | covers' for m in methods)} |")

@@ -119,6 +119,7 @@ def test_arc_ten_parameter_network(models_dir):
     assert 1 - e.value == pytest.approx(7.75e-5, rel=2e-3)
     assert 1 - e.value == pytest.approx(bisected_error_rate(model), abs=2e-14)
     assert e.settings["error_bound"] < 2e-14
+    assert str(e).startswith("value 0.99992256850822")
 
 
 @pytest.mark.parametrize("d", [1, 2, 4, 8, 16, 32])

@@ -120,7 +120,10 @@ class Estimate:
 
     def __str__(self) -> str:
         error = "(no standard error)" if self.standard_error is None else f"± {self.standard_error:.2g}"
-        digits = 6 if not self.standard_error else max(1, 1 - math.floor(math.log10(self.standard_error)))
+        if not self.standard_error:
+            digits = 6 if self.standard_error is None else 15  # unknown, or exact
+        else:
+            digits = max(1, 1 - math.floor(math.log10(self.standard_error)))
         parts = [
             f"value {self.value:.{digits}f} {error}",
             f"{self.cost.evaluations:.0f} evaluations",

@@ -57,7 +57,7 @@ def merge_accuracy(prior: Estimate, sample: Estimate) -> Merged:
     if not math.isclose(variance, plain, rel_tol=1e-6):
         measured_on = sample.settings.get("replicates", n) - 1.0
         p = centre(n)
-        pull = 8.0 / (1.0 + n / 64.0)
+        pull = 8.0 / (1.0 + (n / 32.0) ** 2)
         ratio = (pull + measured_on * variance * n / max(p * (1.0 - p), 1e-300)) / (pull + measured_on)
     n1 = n / ratio
     weight = n1 / (n0 + n1)
