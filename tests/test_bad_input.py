@@ -104,7 +104,7 @@ def test_bad_files(name, command, tmp_path, capsys):
         (["estimate", "MODEL", "--method", "no_such_file.py:X"], "method no_such_file.py:X cannot be loaded"),
         (
             ["estimate", "MODEL", "--option", "colour=red"],
-            "option of method monte-carlo must be one of none, got 'colour'",
+            "option of method monte-carlo must be one of quantity, got 'colour'",
         ),
         (["estimate", "MODEL", "--option", "colour"], "--option: must be name=value, got 'colour'"),
         (["estimate", "MODEL", "--task", "sort"], "--task: invalid choice: 'sort'"),

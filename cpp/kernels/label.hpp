@@ -33,8 +33,8 @@ OUTSAMPLE_INLINE vint second_argmax(const float* values, int count, std::ptrdiff
     return second_position;
 }
 
-// Position of the value that `rank` others stand above.
-OUTSAMPLE_INLINE vint position_of_rank(const float* values, int count, std::ptrdiff_t stride, int rank) {
+// The value that `rank` others stand above, and its position.
+OUTSAMPLE_INLINE vint at_rank(const float* values, int count, std::ptrdiff_t stride, int rank, vfloat& found) {
     vint position{};
     for (int i = 0; i < count; ++i) {
         const vfloat value = load<vfloat>(values + i * stride);
@@ -42,8 +42,35 @@ OUTSAMPLE_INLINE vint position_of_rank(const float* values, int count, std::ptrd
         for (int j = 0; j < i; ++j) above += load<vfloat>(values + j * stride) >= value;
         for (int j = i + 1; j < count; ++j) above += load<vfloat>(values + j * stride) > value;
         position = above == -rank ? broadcast(i) : position;
+        found = above == -rank ? value : found;
     }
     return position;
+}
+
+OUTSAMPLE_INLINE vint position_of_rank(const float* values, int count, std::ptrdiff_t stride, int rank) {
+    vfloat value{};
+    return at_rank(values, count, stride, rank, value);
+}
+
+OUTSAMPLE_INLINE vfloat median(const float* values, int count, std::ptrdiff_t stride) {
+    vfloat upper{}, lower{};
+    at_rank(values, count, stride, count / 2, lower);
+    if (count % 2) return lower;
+    at_rank(values, count, stride, count / 2 - 1, upper);
+    return 0.5f * (lower + upper);
+}
+
+// -ln of the softmax probability of a position.
+OUTSAMPLE_INLINE vfloat cross_entropy(const float* logits, int count, std::ptrdiff_t stride, vint position) {
+    vfloat largest = load<vfloat>(logits);
+    for (int i = 1; i < count; ++i) largest = max(largest, load<vfloat>(logits + i * stride));
+    vfloat sum{}, chosen{};
+    for (int i = 0; i < count; ++i) {
+        const vfloat logit = load<vfloat>(logits + i * stride);
+        sum += vexp(logit - largest);
+        chosen = position == i ? logit : chosen;
+    }
+    return vlog(sum) + (largest - chosen);
 }
 
 // The right position for the tasks that have one.

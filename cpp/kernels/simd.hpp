@@ -57,6 +57,6 @@ OUTSAMPLE_INLINE vfloat min(vfloat a, vfloat b) { return (vfloat)_mm512_min_ps((
 OUTSAMPLE_INLINE vfloat max(vfloat a, vfloat b) { return a > b ? a : b; }
 OUTSAMPLE_INLINE vfloat min(vfloat a, vfloat b) { return a < b ? a : b; }
 #endif
-OUTSAMPLE_INLINE vfloat relu(vfloat a) { return max(a, vfloat{}); }
+OUTSAMPLE_INLINE vfloat relu(vfloat a) { return max(vfloat{}, a); }  // in this order it passes NaN on
 
 }  // namespace outsample::OUTSAMPLE_ISA

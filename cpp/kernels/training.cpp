@@ -129,19 +129,10 @@ OUTSAMPLE_INLINE void outer(int pairs, const float* const* a, const float* const
 
 OUTSAMPLE_INLINE vfloat keep(vint mask, vfloat value) { return (vfloat)(mask & (vint)value); }
 
-// The value that `rank` others stand above.
-OUTSAMPLE_INLINE vfloat value_of_rank(const float* x, int n, int rank) {
-    const vint position = position_of_rank(x, n, width, rank);
-    vfloat value = {};
-    for (int t = 0; t < n; ++t) value = position == broadcast(t) ? load<vfloat>(x + t * width) : value;
-    return value;
-}
-
 // Positions for the argmax family, the bits of the value for the median.
 OUTSAMPLE_INLINE vint task_target(Task task, const float* x, int n) {
     if (task != Task::median) return label(task, x, n, width);
-    const vfloat upper = value_of_rank(x, n, (n - 1) / 2);
-    return (vint)(n % 2 ? upper : 0.5f * (upper + value_of_rank(x, n, n / 2)));
+    return (vint)median(x, n, width);
 }
 
 // The sums of neighbouring lanes: of a in the lower half of the result, of b in the upper.

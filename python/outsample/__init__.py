@@ -24,6 +24,7 @@ from outsample.estimators import (
     GaussianPropagation,
     MonteCarlo,
     QuasiMonteCarlo,
+    confusion_matrix,
 )
 from outsample.loading import load, state_dict_from
 from outsample.models import RNN, Model
@@ -72,6 +73,7 @@ __all__ = [
     "Truth",
     "build_info",
     "compare",
+    "confusion_matrix",
     "explain",
     "fit_cubature",
     "gaussian",

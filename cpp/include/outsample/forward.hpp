@@ -12,11 +12,12 @@ namespace outsample {
 // null. All row-major.
 void forward(const Network& network, const float* x, std::int64_t count, float* logits, float* hidden, int threads);
 
-OUTSAMPLE_DECLARE_KERNEL(void, forward_block,
+// scratch: forward_scratch(network, hidden != nullptr) floats, aligned to 64 bytes.
+OUTSAMPLE_DECLARE_KERNEL(void, forward_kernel,
                          (const Network& network, const float* x, std::int64_t count, float* logits, float* hidden,
                           float* scratch))
 
-// Floats of scratch space that forward_block needs, for any instruction set.
-std::int64_t forward_scratch(const Network& network);
+// For any instruction set.
+std::int64_t forward_scratch(const Network& network, bool hidden);
 
 }  // namespace outsample

@@ -15,7 +15,7 @@ from outsample.estimators.empirical_cubature import AdviceWarning, EmpiricalCuba
 from outsample.estimators.enumeration import Enumeration
 from outsample.estimators.exact import ExactIntegration
 from outsample.estimators.gaussian_propagation import GaussianPropagation
-from outsample.estimators.monte_carlo import MonteCarlo
+from outsample.estimators.monte_carlo import MonteCarlo, confusion_matrix
 from outsample.estimators.quasi_monte_carlo import DeterministicCubature, QuasiMonteCarlo
 
 #: Every method by its name, in the order of tables.
@@ -55,4 +55,5 @@ __all__ = [
     "GaussianPropagation",
     "MonteCarlo",
     "QuasiMonteCarlo",
+    "confusion_matrix",
 ]
