@@ -95,6 +95,12 @@ def as_pth(state, order="<", **options):
     return pth_bytes(root, storages, **options)
 
 
+def npz_bytes(arrays):
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
+
+
 def assert_same(model, state):
     np.testing.assert_array_equal(model.W_hi, state["rnn.weight_ih_l0"][:, 0])
     np.testing.assert_array_equal(model.W_hh, state["rnn.weight_hh_l0"])
@@ -254,7 +260,8 @@ def npy(header, data=b""):
         ([("W.npy", b"\x93NUMPY\x03\x00")], "npy version"),
         ([("W.npy", b"")], "model.npz"),
         ([("W.npy", bytes(_files.MAX_FILE_BYTES + 1))], "must have at most"),
-        ([("W.npy", bytes(1 << 25)), ("V.npy", bytes(1 << 26))], "magic string"),
+        ([("W.npy", bytes(1 << 23)), ("V.npy", bytes(1 << 24))], "magic string"),
+        ([("task.npy", npy({"descr": "<U0", "fortran_order": False, "shape": (10**12,)}))], "array of numbers or a"),
         (
             [("seq_len.npy", npy({"descr": "<f4", "fortran_order": False, "shape": ()}, bytes(4)))],
             "seq_len must be one",
@@ -418,6 +425,8 @@ def test_bad_files(tmp_path):
         (b"hello", "not a model file"),
         (pickle.dumps({}), "not in a zip archive"),
         (as_pth(NAN), "W_hh must be finite"),
+        (npz_bytes(state_dict() | {"linear.weight": np.ones((3, 4), int)}), r"linear\.weight must have real floating"),
+        (npz_bytes(state_dict() | {"linear.weight": np.array("text")}), r"linear\.weight must have real floating"),
         (bytes(_files.MAX_FILE_BYTES + 1), "at most"),
     ):
         path.write_bytes(content)
@@ -441,9 +450,7 @@ def fuzz_dir(tmp_path_factory):
 
 
 def valid_files():
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **state_dict())
-    return {".pth": as_pth(state_dict()), ".npz": buffer.getvalue()}
+    return {".pth": as_pth(state_dict()), ".npz": npz_bytes(state_dict())}
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".npz"])

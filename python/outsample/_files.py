@@ -26,7 +26,7 @@ StateDict = OrderedDict[str, NDArray[Any]]
 META = ("task", "seq_len", "name")
 
 #: The largest network of AlgZoo has 1,408 parameters; larger files than this are not models of this kind.
-MAX_FILE_BYTES = 1 << 26
+MAX_FILE_BYTES = 1 << 24
 MAX_PICKLE_BYTES = 1 << 20
 
 
@@ -113,13 +113,11 @@ def _read_npy(content: bytes, name: str) -> NDArray[Any]:
         shape, fortran, dtype = np.lib.format.read_array_header_2_0(stream)
     else:
         raise ValueError(f"{name} has npy version {version}, expected (1, 0) or (2, 0)")
-    if dtype.kind not in "fiuU":
+    if dtype.kind not in "fiuU" or dtype.itemsize == 0:
         raise ValueError(f"{name} must be an array of numbers or a string, got dtype {dtype}")
     start = stream.tell()
     if math.prod(shape) * dtype.itemsize != len(content) - start or min(shape, default=0) < 0:
         raise ValueError(f"{name} says shape {shape} of {dtype}, which is not the {len(content) - start} bytes it has")
-    if dtype.itemsize == 0:
-        return np.zeros(shape, dtype)
     return np.frombuffer(content, dtype, offset=start).reshape(shape, order="F" if fortran else "C")
 
 
@@ -283,7 +281,8 @@ _CONSTANTS: dict[str, Callable[[], Any]] = {
 
 def _allowed_global(name: str) -> _Global:
     if _Global(name) not in _ALLOWED:
-        raise ValueError(f"refused: data.pkl asks for {name.replace(' ', '.'):.80}, which no such state dict needs")
+        dotted = name.replace(" ", ".")
+        raise ValueError(f"refused: data.pkl asks for {dotted:.80}, which a state dict does not need")
     return _Global(name)
 
 

@@ -111,6 +111,9 @@ def _read(source: Any) -> tuple[StateDict, dict[str, Any]]:
         for key in META:
             if key in state:
                 said[key] = _scalar(path, key, state.pop(key))
+        for key, array in state.items():
+            if array.dtype.kind != "f":
+                raise ValueError(f"{path}: {key} must have real floating-point numbers, got dtype {array.dtype}")
         return state, said
     if isinstance(source, Mapping):
         return _arrays(source), {}
