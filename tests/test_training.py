@@ -21,6 +21,7 @@ SHAPES = [
     ("2nd_argmax", 22, 10),
     ("argmax", 5, 4),
     ("argmax", 4, 1),
+    ("argmax", 130, 2),
     ("argmedian", 8, 7),
     ("median", 4, 10),
     ("median", 32, 3),

@@ -72,13 +72,14 @@ OUTSAMPLE_INLINE void multiply(const float* W, int row_stride, int column_stride
 }
 
 template <int RI, int RJ>
-OUTSAMPLE_INLINE void outer_block(int pairs, const float* const* a, const float* const* b, int i, int j, int columns,
-                                  float* sums) {
+OUTSAMPLE_INLINE void outer_block(bool fresh, int pairs, const float* const* a, const float* const* b, int i, int j,
+                                  int columns, float* sums) {
     vfloat sum[RI][RJ];
 #pragma GCC unroll 8
     for (int r = 0; r < RI; ++r)
 #pragma GCC unroll 8
-        for (int c = 0; c < RJ; ++c) sum[r][c] = load<vfloat>(sums + ((i + r) * columns + j + c) * lanes);
+        for (int c = 0; c < RJ; ++c)
+            sum[r][c] = fresh ? vfloat{} : load<vfloat>(sums + ((i + r) * columns + j + c) * lanes);
     for (int p = 0; p < pairs; ++p) {
         const float* left = a[p] + i * width;
         const float* right = b[p] + j * width;
@@ -102,29 +103,37 @@ OUTSAMPLE_INLINE void outer_block(int pairs, const float* const* a, const float*
 }
 
 template <int RI>
-OUTSAMPLE_INLINE void outer_rows(int pairs, const float* const* a, const float* const* b, int i, int columns,
-                                 float* sums) {
+OUTSAMPLE_INLINE void outer_rows(bool fresh, int pairs, const float* const* a, const float* const* b, int i,
+                                 int columns, float* sums) {
     int j = 0;
     for (; j + block_columns <= columns; j += block_columns)
-        outer_block<RI, block_columns>(pairs, a, b, i, j, columns, sums);
+        outer_block<RI, block_columns>(fresh, pairs, a, b, i, j, columns, sums);
     if constexpr (block_columns > 2)
         if (j + 2 <= columns) {
-            outer_block<RI, 2>(pairs, a, b, i, j, columns, sums);
+            outer_block<RI, 2>(fresh, pairs, a, b, i, j, columns, sums);
             j += 2;
         }
-    if (j < columns) outer_block<RI, 1>(pairs, a, b, i, j, columns, sums);
+    if (j < columns) outer_block<RI, 1>(fresh, pairs, a, b, i, j, columns, sums);
 }
 
-// sums[i][j] += sum over pairs p and vectors v of a[p][i][v] b[p][j][v], lane by lane.
-OUTSAMPLE_INLINE void outer(int pairs, const float* const* a, const float* const* b, int rows, int columns,
+// sums[i][j] = (fresh ? 0 : sums[i][j]) + sum over pairs p and vectors v of a[p][i][v] b[p][j][v], lane by lane.
+OUTSAMPLE_INLINE void outer(bool fresh, int pairs, const float* const* a, const float* const* b, int rows, int columns,
                             float* sums) {
     int i = 0;
-    for (; i + 4 <= rows; i += 4) outer_rows<4>(pairs, a, b, i, columns, sums);
+    for (; i + 4 <= rows; i += 4) outer_rows<4>(fresh, pairs, a, b, i, columns, sums);
     if (i + 2 <= rows) {
-        outer_rows<2>(pairs, a, b, i, columns, sums);
+        outer_rows<2>(fresh, pairs, a, b, i, columns, sums);
         i += 2;
     }
-    if (i < rows) outer_rows<1>(pairs, a, b, i, columns, sums);
+    if (i < rows) outer_rows<1>(fresh, pairs, a, b, i, columns, sums);
+}
+
+// The same for one column: more rows together, as many independent sums as it takes to hide the latency of an addition.
+OUTSAMPLE_INLINE void outer_column(bool fresh, int pairs, const float* const* a, const float* const* b, int rows,
+                                   float* sums) {
+    int i = 0;
+    for (; i + 8 <= rows; i += 8) outer_block<8, 1>(fresh, pairs, a, b, i, 0, 1, sums);
+    for (; i < rows; ++i) outer_block<1, 1>(fresh, pairs, a, b, i, 0, 1, sums);
 }
 
 OUTSAMPLE_INLINE vfloat keep(vint mask, vfloat value) { return (vfloat)(mask & (vint)value); }
@@ -190,23 +199,36 @@ BatchResult run(const Network& network, const Sequences& sequences, const Target
     float* delta_o = logits + outputs * width;
     float* first_plus = delta_o + outputs * width;  // d each
     float* first_minus = first_plus + d;
-    for (int i = 0; i < sum_count; ++i) store(sums + i * lanes, vfloat{});
+    float* relu_hi = first_minus + d;
+    float* relu_minus_hi = relu_hi + d;
+    float* plus_slope = relu_minus_hi + d;
+    float* minus_slope = plus_slope + d;
+    float* totals = minus_slope + d;  // as many as there are sums, up to whole vectors
+    for (float* p = sum_bh; p < sum_plus; p += lanes) store(p, vfloat{});
+    bool fresh = true;  // the sums of W_hh and W_hi hold nothing yet
 
     // Without a bias, h_1 = relu(W_hi) max(x_1, 0) + relu(-W_hi) max(-x_1, 0), so everything that has to do with h_1
     // needs two numbers per sequence in place of d.
     const bool fold = !network.b_h && n >= 2 && !input_gradient;
     if (fold)
         for (int i = 0; i < d; ++i) {
+            relu_hi[i] = W_hi[i] > 0 ? W_hi[i] : 0;
+            relu_minus_hi[i] = W_hi[i] < 0 ? -W_hi[i] : 0;
+            plus_slope[i] = W_hi[i] > 0;
+            minus_slope[i] = W_hi[i] < 0;
+        }
+    if (fold)
+        for (int i = 0; i < d; ++i) {
             float plus = 0, minus = 0;
             for (int j = 0; j < d; ++j) {
-                plus += W_hh[i * d + j] * (W_hi[j] > 0 ? W_hi[j] : 0);
-                minus += W_hh[i * d + j] * (W_hi[j] < 0 ? -W_hi[j] : 0);
+                plus += W_hh[i * d + j] * relu_hi[j];
+                minus += W_hh[i * d + j] * relu_minus_hi[j];
             }
             first_plus[i] = plus;
             first_minus[i] = minus;
         }
 
-    double loss = 0;
+    vfloat loss = {};
     vint correct = {};
     for (std::int64_t done = 0; done < sequences.count; done += width) {
         const std::int64_t left = sequences.count - done;
@@ -254,7 +276,6 @@ BatchResult run(const Network& network, const Sequences& sequences, const Target
                 __attribute__((always_inline)) { store(logits + o * width + v * lanes, sum); });
 
         // Loss, and its derivative with respect to the logits.
-        vfloat tile_loss = {};
         for (int v = 0; v < V; ++v) {
             vint valid;
             for (int lane = 0; lane < lanes; ++lane) valid[lane] = v * lanes + lane < filled ? -1 : 0;
@@ -282,7 +303,7 @@ BatchResult run(const Network& network, const Sequences& sequences, const Target
                 }
             } else if (task == Task::median) {
                 const vfloat error = keep(valid, load<vfloat>(logits + v * lanes) - (vfloat)target);
-                tile_loss += error * error;
+                loss += error * error;
                 store(delta_o + v * lanes, error + error);
             } else {
                 vfloat top = load<vfloat>(logits + v * lanes), right = {}, total = {};
@@ -304,17 +325,16 @@ BatchResult run(const Network& network, const Sequences& sequences, const Target
                     const vfloat one = keep(valid & (target == broadcast(o)), broadcast(1.0f));
                     store(p, load<vfloat>(p) * scale - one);
                 }
-                tile_loss += keep(valid, vlog(total) + top - right);
+                loss += keep(valid, vlog(total) + top - right);
                 correct -= valid & (top_at == target);
             }
         }
-        for (int lane = 0; lane < lanes; ++lane) loss += tile_loss[lane];
 
         // Backward. delta_t, the derivative with respect to the argument of step t's relu, is in slot (n - t) of the
         // ring; weight gradients of up to `chunk` steps are added together.
         const float *lefts[chunk], *rights[chunk], *inputs[chunk];
         const float* only = delta_o;
-        outer(1, &only, &h_n, outputs, d, sum_oh);
+        outer(done == 0, 1, &only, &h_n, outputs, d, sum_oh);
         if (network.b_o)
             for (int o = 0; o < outputs; ++o)
                 for (int v = 0; v < V; ++v)
@@ -351,15 +371,16 @@ BatchResult run(const Network& network, const Sequences& sequences, const Target
                     }
                 });
             if (t == last || pairs == chunk) {
-                outer(t == last ? pairs - 1 : pairs, lefts, rights, d, d, sum_hh);
-                outer(pairs, lefts, inputs, d, 1, sum_hi);
+                outer(fresh, t == last ? pairs - 1 : pairs, lefts, rights, d, d, sum_hh);
+                outer_column(fresh, pairs, lefts, inputs, d, sum_hi);
+                fresh = false;
                 pairs = 0;
             }
             if (t == last) {
                 if (fold) {
                     const float *plus = x_plus, *minus = x_minus;
-                    outer(1, &now, &plus, d, 1, sum_plus);
-                    outer(1, &now, &minus, d, 1, sum_minus);
+                    outer_column(done == 0, 1, &now, &plus, d, sum_plus);
+                    outer_column(done == 0, 1, &now, &minus, d, sum_minus);
                 }
                 break;
             }
@@ -368,24 +389,27 @@ BatchResult run(const Network& network, const Sequences& sequences, const Target
         }
     }
 
-    float* totals = x;  // free by now
-    add_lanes(sums, sum_count, totals);
-    const std::int64_t parameters = (sum_plus - sums) / lanes;
-    std::memcpy(gradient, totals, parameters * sizeof(float));
+    const int parameters = static_cast<int>((sum_plus - sums) / lanes);
+    add_lanes(sums, fold ? parameters + 2 * d : parameters, totals);
     if (fold) {
         const float* plus = totals + parameters;
         const float* minus = plus + d;
-        float* g_hh = gradient;
-        float* g_hi = gradient + d * d;
-        for (int i = 0; i < d; ++i)
+        for (int i = 0; i < d; ++i) {
+            const float *row = W_hh + i * d, a = plus[i], b = minus[i];
+            float* out = totals + i * d;
+            float* out_hi = totals + d * d;
             for (int j = 0; j < d; ++j) {
-                const float w = W_hi[j];
-                g_hh[i * d + j] += w > 0 ? plus[i] * w : w < 0 ? minus[i] * -w : 0;
-                g_hi[j] += w > 0 ? W_hh[i * d + j] * plus[i] : w < 0 ? -W_hh[i * d + j] * minus[i] : 0;
+                out[j] += a * relu_hi[j] + b * relu_minus_hi[j];
+                out_hi[j] += row[j] * (a * plus_slope[j] - b * minus_slope[j]);
             }
+        }
     }
-    BatchResult result = {loss, 0};
-    for (int lane = 0; lane < lanes; ++lane) result.correct += correct[lane];
+    std::memcpy(gradient, totals, parameters * sizeof(float));
+    BatchResult result = {0, 0};
+    for (int lane = 0; lane < lanes; ++lane) {
+        result.loss += loss[lane];
+        result.correct += correct[lane];
+    }
     return result;
 }
 

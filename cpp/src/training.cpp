@@ -81,9 +81,9 @@ Network network_of(int hidden_size, int seq_len, int output_size, bool biases, c
 
 std::int64_t loss_gradient_scratch(const Network& network) {
     const std::int64_t d = network.hidden_size, n = network.seq_len, outputs = network.output_size;
-    const std::int64_t sums = parameter_count(network) + 2 * d + 32;
+    const std::int64_t sums = parameter_count(network) + 2 * d + 16;
     const std::int64_t tile = n + 2 + n * d + (gradient_chunk + 1) * d + 2 * outputs;
-    return sums * 16 + tile * tile_sequences + 2 * d + 16;
+    return sums * (16 + 1) + tile * tile_sequences + 6 * d;
 }
 
 BatchResult loss_gradient(const Network& network, const Sequences& sequences, const Targets& targets, double* gradient,
