@@ -192,6 +192,21 @@ def test_median_task_by_hand_for_one_input():
     assert exact(model)["value"] == pytest.approx(0.5 * 4 + 0.5 * 1, abs=1e-14)
 
 
+def test_the_scale_of_the_weights_does_not_matter():
+    for n in (2, 3):
+        model = random_rnn(5, n)
+        value = exact(model)["value"]
+        for power in (-60, 60):
+            scaled = osp.RNN(model.W_hh, model.W_hi * 2.0**power, model.W_oh * 2.0**power)
+            assert exact(scaled) == exact(model)
+        # Logits of about 2^-400: W_hh has no say beside W_hi.
+        tiny = osp.RNN(*(w * np.float32(2.0**-100) for w in (model.W_hh, model.W_hi, model.W_oh)))
+        limit = osp.RNN(model.W_hh * 0, model.W_hi, model.W_oh)
+        assert abs(exact(tiny)["coverage"] - 1) < 1e-13
+        assert exact(tiny)["value"] == pytest.approx(exact(limit)["value"], abs=1e-12)
+        assert exact(tiny)["value"] != value
+
+
 def test_the_same_for_any_number_of_threads():
     for n in (2, 3):
         model = random_rnn(16, n)

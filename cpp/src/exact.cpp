@@ -257,13 +257,16 @@ class Integrator {
         }
         totals_.multiply_adds += N * count;
         if (limit > 0.0 && (near || (result.positive && result.negative)))
-            totals_.uncertain.add(strip(limit / norm<N>(f.row), first, count));
+            totals_.uncertain.add(strip(limit, f.row, first, count));
         return result;
     }
 
-    // At most the measure of the part of a cell within angle `width` of a great circle (of two opposite points).
-    double strip(double width, int first, int count) {
+    // At most the measure of the part of a cell on which a linear function is within the limit of zero.
+    double strip(double limit, const Vec<N>& row, int first, int count) {
         const Vec<N>* cell = &vertices_[first];
+        double steepness = 0.0;
+        for (double x : row) steepness = std::hypot(steepness, x);
+        const double width = limit / steepness;  // an angle
         if (!(width < 0.01)) return measure<N>(cell, count);
         if (N == 2) return 2.02 * width;
         totals_.multiply_adds += count * (N + function_cost);
@@ -277,10 +280,13 @@ class Integrator {
         for (int i = 0; i < count; ++i) {
             if (sign * values_[i] >= 0.0) vertices_.push_back(vertices_[first + i]);
             const int j = (i + 1) % count;
-            if (i >= edges || values_[i] * values_[j] >= 0.0) continue;
+            const bool crossing = values_[i] > 0.0 ? values_[j] < 0.0 : values_[i] < 0.0 && values_[j] > 0.0;
+            if (i >= edges || !crossing) continue;
+            // The weight is a ratio, so that values too small to be multiplied do no harm.
+            const double along = values_[i] / (values_[i] - values_[j]);
             Vec<N> cut;
-            const double a = std::abs(values_[i]), b = std::abs(values_[j]);
-            for (int c = 0; c < N; ++c) cut[c] = vertices_[first + i][c] * b + vertices_[first + j][c] * a;
+            for (int c = 0; c < N; ++c)
+                cut[c] = vertices_[first + i][c] * (1.0 - along) + vertices_[first + j][c] * along;
             const double scale = 1.0 / norm<N>(cut);
             for (double& x : cut) x *= scale;
             vertices_.push_back(cut);
