@@ -59,7 +59,7 @@ def recurrent(width: int, rng: np.random.Generator, samples: int) -> tuple[float
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--figure", type=Path)
-    parser.add_argument("--samples", type=int, default=1 << 17)
+    parser.add_argument("--samples", type=int, default=1 << 16)
     args = parser.parse_args()
     rng = np.random.default_rng(0)
     table = []

