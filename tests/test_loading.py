@@ -461,7 +461,7 @@ def test_truncated_files(fuzz_dir, suffix):
         assert load_bytes(fuzz_dir, data[:length], suffix) is None
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_altered_files(fuzz_dir, data):
     """Flipped bytes: refused, or (where the flip is in a field that nobody needs) read."""
@@ -472,7 +472,7 @@ def test_altered_files(fuzz_dir, data):
     load_bytes(fuzz_dir, bytes(content), suffix)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_altered_pickles(fuzz_dir, data):
     """The archive is sound (its checksums too), the pickle in it is not."""
@@ -484,7 +484,7 @@ def test_altered_pickles(fuzz_dir, data):
     load_bytes(fuzz_dir, archive_bytes((entries | {"data.pkl": bytes(content)}).items()))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=200), st.sampled_from(["file", "pickle", "npy", ".safetensors"]))
 def test_random_bytes(fuzz_dir, content, where):
     data = {
