@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -120,6 +121,23 @@ def test_arc_ten_parameter_network(models_dir):
     assert 1 - e.value == pytest.approx(bisected_error_rate(model), abs=2e-14)
     assert e.settings["error_bound"] < 2e-14
     assert str(e).startswith("value 0.99992256850822")
+
+
+def test_arc_ten_parameter_network_in_rational_arithmetic(models_dir):
+    # Both units are active around the line x_0 = x_1, and the difference of the logits is a_0 x_0 - a_1 x_1 there, so
+    # what is wrong is the angle between the rays (1, 1) and (a_1, a_0), whose tangent is (a_0 - a_1) / (a_0 + a_1).
+    model = osp.load(models_dir / "algzoo_rnn_small.pth")
+    W_hh, W_oh = ([[Fraction(float(w)) for w in row] for row in array] for array in (model.W_hh, model.W_oh))
+    W_hi = [Fraction(float(w)) for w in model.W_hi]
+    angle = 0.0
+    for sign in (1, -1):
+        first = [w if w * sign > 0 else Fraction(0) for w in W_hi]
+        rows = [[W_hh[k][0] * first[0] + W_hh[k][1] * first[1], W_hi[k]] for k in (0, 1)]
+        assert all(sum(row) * sign > 0 for row in rows)
+        a_0, minus_a_1 = (sum((W_oh[1][k] - W_oh[0][k]) * rows[k][i] for k in (0, 1)) for i in (0, 1))
+        angle += math.atan(abs(a_0 + minus_a_1) / (a_0 - minus_a_1))
+    assert angle / (2 * math.pi) == pytest.approx(7.74314917800279e-5, rel=1e-14)
+    assert 1 - exact(model)["value"] == pytest.approx(angle / (2 * math.pi), abs=3e-16)
 
 
 @pytest.mark.parametrize("d", [1, 2, 4, 8, 16, 32])
