@@ -82,8 +82,7 @@ def run(plan: Plan, seed: int, stop: int | None, work: str) -> tuple[TrainingRes
 
 def ship(plan: Plan, seed: int, result: TrainingResult) -> None:
     """Measure a network on its report stream and add it to the folder."""
-    samples = REPORT if result.model.task.quantity == "accuracy" else REPORT // 8
-    value, error = measure(result.model, samples, philox_key(domain_seed("training", seed, 3)))
+    value, error = measure(result.model, REPORT, philox_key(domain_seed("training", seed, 3)))
     n_sequences = max(result.checkpoints)
     stop = "" if n_sequences == 2**plan.log2 else f" --stop-after 2^{n_sequences.bit_length() - 1}"
     shipped.add(

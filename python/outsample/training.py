@@ -606,12 +606,6 @@ def measure(model: RNN, samples: int, key: int, threads: int = 1) -> tuple[float
     if model.task.quantity == "accuracy":
         p = _core.count_correct(model._network, model.task.name, samples, key, 0, threads) / samples
         return p, math.sqrt(p * (1 - p) / samples)
-    rng = np.random.default_rng(key)
-    total = squares = 0.0
-    for first in range(0, samples, 1 << 16):
-        x = rng.standard_normal((min(1 << 16, samples - first), model.seq_len), np.float32)
-        loss = (model.forward(x, threads=threads)[:, 0].astype(np.float64) - np.median(x, axis=-1)) ** 2
-        total += float(loss.sum())
-        squares += float((loss**2).sum())
+    total, squares = _core.sample_moments(model._network, model.task.name, samples, key, 0, threads)
     mean = total / samples
     return mean, math.sqrt(max(0.0, squares / samples - mean**2) / samples)
