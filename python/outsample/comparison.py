@@ -588,7 +588,7 @@ def _evaluate(estimator: Estimator, models: list[RNN], budget: int, seed: int, p
     domain = domain_seed("estimation", seed, budget, piece.repeat)
     rng = np.random.SeedSequence(domain.entropy, spawn_key=domain.spawn_key, n_children_spawned=piece.start)
     try:
-        estimates = estimator.estimate_many(models, budget, rng=rng, threads=threads)
+        estimates = list(estimator.estimate_many(models, budget, rng=rng, threads=threads))
     except ValueError as error:
         return {"refused": str(error)}
     values = [float(e.value) for e in estimates]
