@@ -143,23 +143,28 @@ def test_readout_is_that_of_numpy(isa, units, branching):
     def draw(*shape):
         return rng.standard_normal(shape).astype(np.float32) * 0.3
 
-    mean, linear, hidden, bias, out = draw(count), draw(count, 3), draw(count, 3, units), draw(units), draw(units)
+    linear, hidden, bias, out = draw(count, 3), draw(count, 3, units), draw(units), draw(units)
     inverse_scale = rng.random(count).astype(np.float32)
-    core = _core.Cubature(points.forest, 7, 6, mean, inverse_scale, linear, 0.7, hidden, bias, out)
+    index = rng.integers(0, 7 * 14, (4, 3)).astype(np.int32)
+    sign = rng.choice([-1, 1], (4, 3)).astype(np.float32)
+    base, scale = rng.standard_normal(4), rng.random(4) + 0.5
+    core = _core.Cubature(points.forest, 7, 6, inverse_scale, linear, 0.7, hidden, bias, out, index, sign, base, scale)
     models = copies(model, 19)
     margins = points.forest.margins(rows(models), 7, 6).astype(np.float64)
     z = margins * inverse_scale[:, None]
     f = np.tanh(np.array([0.5, 1.5, 4.5])[:, None] * z[:, None])
     a = np.einsum("kfu,kfm->um", hidden, f) + bias[:, None]
     want = 0.7 + np.einsum("kf,kfm->m", linear, f) + out @ (a * (1 + np.tanh(0.851 * a)) / 2)
-    distance = (((margins - mean[:, None]) * inverse_scale[:, None]) ** 2).mean(axis=0)
+    levels = (((rows(models)[:, index] * sign).sum(axis=2) - base) / scale) ** 2
     networks = [m._network for m in models]
     many = core.evaluate_many(networks)
     np.testing.assert_allclose(many[:, 0], want, atol=1e-5 * count**0.5)
-    np.testing.assert_allclose(many[:, 1], distance, rtol=1e-4)
+    np.testing.assert_allclose(many[:, 1], levels[:, :2].mean(axis=1), rtol=1e-4)
+    np.testing.assert_allclose(many[:, 2], levels[:, 2:].mean(axis=1), rtol=1e-4)
+    np.testing.assert_array_equal(core.noise(networks[0]), many[0, 1:])
     np.testing.assert_allclose([core.evaluate(x) for x in networks], many, atol=1e-5 * count**0.5, rtol=1e-4)
     np.testing.assert_array_equal(core.evaluate_many(networks, threads=3), many)
-    assert core.multiply_adds == points.forest.multiply_adds(7, 6) + 3 * count * (1 + units) + units
+    assert core.multiply_adds == points.forest.multiply_adds(7, 6) + 3 * count * (1 + units) + units + 4 * (3 + 2)
 
 
 def test_python_features_are_the_kernel_s():
@@ -288,12 +293,14 @@ def test_partial_labels_are_finished(model, tmp_path):
     settings = {"a": 1}
     whole = fit._Folder(tmp_path / "whole", settings)
     bar = fit.Progress(1, "x", enabled=False)
-    want = fit._label(model, weights, 256, 3, 1, whole, "set", bar)
+    want, _ = fit._label(model, weights, 256, 3, 1, whole, "set", bar)
     part = fit._Folder(tmp_path / "part", settings)
     half = want.copy()
     half[:, 256:] = np.nan
-    part.save("set", halves=half)
-    np.testing.assert_array_equal(fit._label(model, weights, 256, 3, 1, part, "set", bar), want)
+    part.save("set", halves=half, seconds=5.0)
+    got, seconds = fit._label(model, weights, 256, 3, 1, part, "set", bar)
+    np.testing.assert_array_equal(got, want)
+    assert seconds > 5
 
 
 @pytest.mark.parametrize(
@@ -347,6 +354,7 @@ def test_files_round_trip(model, advice, tmp_path):
 def bad_files(advice):
     def archive(**change):
         arrays = {"record": np.array(json.dumps({**advice.record, "format": 1}))}
+        arrays |= {f"sketch/{k}": v for k, v in advice.sizes[4].sketch.items()}
         for budget, size in advice.sizes.items():
             arrays |= {f"{budget}/{k}": v for k, v in size.arrays.items()}
         arrays |= change
@@ -368,9 +376,13 @@ def bad_files(advice):
     yield "not finite", archive(**{"4/x": first["x"] * np.nan})
     yield "short", archive(**{"4/linear": first["linear"][:-1]})
     yield "target", archive(**{"4/target": first["target"] + 9})
-    yield "parent", archive(**{"4/parent": first["parent"][::-1]})
-    yield "errors", archive(**{"4/errors": -first["errors"]})
-    yield "distances", archive(**{"4/distances": first["distances"][::-1]})
+    yield "parent", archive(**{"4/parent": first["parent"] + 1})
+    yield "error", archive(**{"4/error": first["error"][1:]})
+    sketch = advice.sizes[4].sketch
+    yield "levels", archive(**{"sketch/levels": sketch["levels"] * 0})
+    yield "sketch", archive(**{"sketch/scale": None})
+    yield "index", archive(**{"sketch/index": sketch["index"] + 1000})
+    yield "scale", archive(**{"sketch/scale": -sketch["scale"]})
 
 
 def test_bad_files_are_refused(advice, tmp_path):
@@ -422,18 +434,35 @@ def test_other_networks_are_refused_or_warned_about(model, advice):
     with pytest.raises(ValueError, match="no advice is shipped"):
         osp.EmpiricalCubature().estimate(random_rnn(7, 3), 12)
     near = method.estimate(copies(model, 1, scale=0.05)[0], 12)
-    with pytest.warns(osp.AdviceWarning, match="times as far from 'model'"):
+    with pytest.warns(osp.AdviceWarning, match="weights differ by .* from those of 'model'"):
         far = method.estimate(random_rnn(4, 3, seed=99), 12)
     assert far.standard_error > 2 * near.standard_error
 
 
-def test_error_grows_with_noise(model, advice):
-    method = osp.EmpiricalCubature(advice=advice)
-    mean = [
-        np.mean([e.standard_error for e in method.estimate_many(copies(model, 100, scale), 12)])
-        for scale in (0.01, 0.05)
-    ]
-    assert mean[0] < mean[1]
+def test_sketch_measures_noise_and_its_kind(advice, model):
+    size = advice.sizes[4]
+    weights = np.concatenate([model.W_hh.ravel(), model.W_hi, model.W_oh.ravel()])
+    chosen = np.abs(weights[size.sketch["index"]])
+    assert chosen[:8].max() <= chosen[8:].min()
+    for scale in (0.003, 0.05):
+        levels = np.array([size.core.noise(m._network) for m in copies(model, 400, scale)])
+        np.testing.assert_allclose(np.sqrt(levels.mean(axis=0)), scale, rtol=0.15)
+    additive = osp.NoiseEnsemble(model, "additive", scale=0.03, size=400, role="fitting")
+    small, large = np.mean([size.core.noise(m._network) for m in additive], axis=0)
+    assert small > 2 * large
+    many = size.core.evaluate_many([m._network for m in additive])
+    singly = [size.error(*size.core.noise(m._network)) for m in additive]
+    np.testing.assert_allclose(size.errors(many[:, 1], many[:, 2]), singly)
+
+
+def test_error_model_recovers_known_variances():
+    rng = np.random.default_rng(0)
+    u, v = rng.standard_normal((2, 20000))
+    variance = np.exp(-9 + 0.8 * u - 0.1 * u**2 + 0.5 * v)
+    # Two labels share the estimate's error and have independent noise.
+    a, b = np.sqrt(variance) * rng.standard_normal(20000) + 2e-3 * rng.standard_normal((2, 20000))
+    beta = fit._error_model(np.stack([u, v]), a * b)
+    assert beta == pytest.approx([-9, 0.8, -0.1, 0, 0.5], abs=0.25)
 
 
 def test_settings_can_be_written_down(advice, tmp_path):

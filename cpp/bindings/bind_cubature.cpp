@@ -1,7 +1,6 @@
 #include "bind_network.hpp"
 #include "outsample/cubature.hpp"
 
-#include <cmath>
 #include <string>
 
 namespace {
@@ -101,29 +100,6 @@ Array<std::int64_t> count_correct_at(const Array<float>& weights, int hidden_siz
     return result;
 }
 
-// Mean absolute value and mean of each weight array: enough to tell trained networks apart, far too little to rebuild
-// one.
-Array<double> weight_means(const std::vector<std::shared_ptr<PyNetwork>>& networks) {
-    Array<double> result({py::ssize_t(networks.size()), py::ssize_t(6)});
-    double* out = result.mutable_data();
-    for (const auto& network : networks) {
-        const auto& view = network->view();
-        const int d = view.hidden_size;
-        const float* arrays[3] = {view.W_hh, view.W_hi, view.W_oh};
-        const int sizes[3] = {d * d, d, view.output_size * d};
-        for (int a = 0; a < 3; ++a) {
-            double magnitude = 0, sum = 0;
-            for (int i = 0; i < sizes[a]; ++i) {
-                magnitude += std::abs(arrays[a][i]);
-                sum += arrays[a][i];
-            }
-            *out++ = magnitude / sizes[a];
-            *out++ = sum / sizes[a];
-        }
-    }
-    return result;
-}
-
 void check_network(const outsample::Cubature& cubature, const outsample::Network& network) {
     if (network.hidden_size != cubature.hidden_size() || network.seq_len != cubature.seq_len() ||
         network.output_size != cubature.outputs() || network.b_h || network.b_o)
@@ -155,15 +131,16 @@ void bind_cubature(py::module_& m) {
     m.def("count_correct_at", &count_correct_at, "weights"_a, "hidden_size"_a, "outputs"_a, "x"_a, "target"_a,
           "threads"_a = 1, "How many of the inputs x (count, n) each network (a row of weights) answers correctly.");
 
-    m.def("weight_means", &weight_means, "networks"_a,
-          "Mean absolute value and mean of W_hh, W_hi and W_oh (networks, 6).");
-
     py::class_<Cubature, std::shared_ptr<Cubature>>(m, "Cubature", "Points with a readout, immutable.")
-        .def(py::init([](const Forest& forest, int hidden_size, int outputs, const Array<float>& mean,
-                         const Array<float>& inverse_scale, const Array<float>& linear, double intercept,
-                         const Array<float>& hidden, const Array<float>& bias, const Array<float>& out) {
+        .def(py::init([](const Forest& forest, int hidden_size, int outputs, const Array<float>& inverse_scale,
+                         const Array<float>& linear, double intercept, const Array<float>& hidden,
+                         const Array<float>& bias, const Array<float>& out, const Array<int>& index,
+                         const Array<float>& sign, const Array<double>& sum, const Array<double>& scale) {
                  Cubature::Readout readout;
-                 readout.mean = floats(mean);
+                 readout.sketch.index = integers(index);
+                 readout.sketch.sign = floats(sign);
+                 readout.sketch.sum = {sum.data(), sum.data() + sum.size()};
+                 readout.sketch.scale = {scale.data(), scale.data() + scale.size()};
                  readout.inverse_scale = floats(inverse_scale);
                  readout.linear = floats(linear);
                  readout.hidden = floats(hidden);
@@ -172,8 +149,8 @@ void bind_cubature(py::module_& m) {
                  readout.intercept = intercept;
                  return Cubature(forest, hidden_size, outputs, std::move(readout));
              }),
-             "forest"_a, "hidden_size"_a, "outputs"_a, "mean"_a, "inverse_scale"_a, "linear"_a, "intercept"_a,
-             "hidden"_a, "bias"_a, "out"_a)
+             "forest"_a, "hidden_size"_a, "outputs"_a, "inverse_scale"_a, "linear"_a, "intercept"_a, "hidden"_a,
+             "bias"_a, "out"_a, "index"_a, "sign"_a, "sum"_a, "scale"_a)
         .def_property_readonly("multiply_adds", &Cubature::multiply_adds)
         .def(
             "evaluate",
@@ -184,9 +161,17 @@ void bind_cubature(py::module_& m) {
                     py::gil_scoped_release release;
                     result = cubature.evaluate(network.view().W_hh);
                 }
-                return std::make_pair(result.value, result.distance);
+                return py::make_tuple(result.value, result.small, result.large);
             },
-            "network"_a, "Value and distance for one network.")
+            "network"_a, "Value, and noise of the small and large weights, of one network.")
+        .def(
+            "noise",
+            [](const Cubature& cubature, const PyNetwork& network) {
+                check_network(cubature, network.view());
+                const auto result = cubature.noise(network.view().W_hh);
+                return py::make_tuple(result.small, result.large);
+            },
+            "network"_a, "Noise of the small and large weights of one network.")
         .def(
             "evaluate_many",
             [](const Cubature& cubature, const std::vector<std::shared_ptr<PyNetwork>>& networks, int threads) {
@@ -196,8 +181,8 @@ void bind_cubature(py::module_& m) {
                     check_network(cubature, network->view());
                     pointers.push_back(network->view().W_hh);
                 }
-                Array<double> result({py::ssize_t(networks.size()), py::ssize_t(2)});
-                static_assert(sizeof(outsample::CubatureResult) == 2 * sizeof(double));
+                Array<double> result({py::ssize_t(networks.size()), py::ssize_t(3)});
+                static_assert(sizeof(outsample::CubatureResult) == 3 * sizeof(double));
                 auto* out = reinterpret_cast<outsample::CubatureResult*>(result.mutable_data());
                 {
                     py::gil_scoped_release release;
@@ -205,5 +190,5 @@ void bind_cubature(py::module_& m) {
                 }
                 return result;
             },
-            "networks"_a, "threads"_a = 1, "Values and distances (networks, 2).");
+            "networks"_a, "threads"_a = 1, "Values and noise levels (networks, 3).");
 }

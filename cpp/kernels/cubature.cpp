@@ -186,24 +186,22 @@ OUTSAMPLE_INLINE void add_to(double* sums, vfloat v) {
     for (int lane = 0; lane < lanes; ++lane) sums[lane] += static_cast<double>(v[lane]);
 }
 
-// Margins, features and readout of all leaves. sums: (2 + units) vectors of doubles, in float32 within a chunk.
+// Margins, features and readout of all leaves. sums: (1 + units) vectors of doubles, in float32 within a chunk.
 template <bool networks>
 OUTSAMPLE_INLINE void read_out(const ForestView& forest, const ReadoutView& readout, const float* w, float* scratch,
                                double* sums) {
     const int d = forest.hidden_size, units = readout.units;
     float* part = scratch;
-    float* logits = part + (2 + units) * lanes;
+    float* logits = part + (1 + units) * lanes;
     float* states = logits + tile_nodes * forest.outputs * lanes;
     float* products = states + tile_nodes * d * lanes;
-    for (int i = 0; i < (2 + units) * lanes; ++i) sums[i] = 0;
+    for (int i = 0; i < (1 + units) * lanes; ++i) sums[i] = 0;
     for (int chunk = 0; chunk < forest.chunks; ++chunk) {
-        vfloat value = vfloat{}, distance = vfloat{};
+        vfloat value = vfloat{};
         for (int i = 0; i < units * lanes; ++i) part[i] = 0;
         walk<networks, false>(forest, chunk, w, products, states, logits, [&](int leaf, const float* leaf_logits) {
             const vfloat margin = margin_of<networks>(forest, leaf, leaf_logits);
             const vfloat scale = value_at<networks>(readout.inverse_scale, leaf);
-            const vfloat off = (margin - value_at<networks>(readout.mean, leaf)) * scale;
-            distance += off * off;
             vfloat feature[cubature_temperatures];
             feature[0] = tanh_of(broadcast(0.5f) * margin * scale);
             feature[1] = triple_angle(feature[0]);
@@ -221,8 +219,7 @@ OUTSAMPLE_INLINE void read_out(const ForestView& forest, const ReadoutView& read
             }
         });
         add_to(sums, value);
-        add_to(sums + lanes, distance);
-        for (int u = 0; u < units; ++u) add_to(sums + (2 + u) * lanes, load<vfloat>(part + u * lanes));
+        for (int u = 0; u < units; ++u) add_to(sums + (1 + u) * lanes, load<vfloat>(part + u * lanes));
     }
 }
 
@@ -351,20 +348,17 @@ void cubature_tangents(const ForestView& forest, const float* packed, float* scr
 void cubature_readout_one(const ForestView& forest, const ReadoutView& readout, const float* weights, float* scratch,
                           double* result) {
     const int units = readout.units;
-    double* sums = result + 2;
+    double* sums = result + 1;
     read_out<false>(forest, readout, weights, scratch, sums);
-    double value = 0, distance = 0;
-    for (int lane = 0; lane < lanes; ++lane) {
-        value += sums[lane];
-        distance += sums[lanes + lane];
-    }
+    double value = 0;
+    for (int lane = 0; lane < lanes; ++lane) value += sums[lane];
     // Units side by side in lanes; bias and out are padded with zeros.
     for (int u = 0; u < units; u += lanes) {
         float activation[lanes];
         for (int k = 0; k < lanes; ++k) {
             double sum = 0;
             if (u + k < units)
-                for (int lane = 0; lane < lanes; ++lane) sum += sums[(2 + u + k) * lanes + lane];
+                for (int lane = 0; lane < lanes; ++lane) sum += sums[(1 + u + k) * lanes + lane];
             activation[k] = static_cast<float>(sum);
         }
         const vfloat gelu = gelu_of(load<vfloat>(activation) + load<vfloat>(readout.bias + u));
@@ -372,7 +366,6 @@ void cubature_readout_one(const ForestView& forest, const ReadoutView& readout, 
         for (int k = 0; k < lanes; ++k) value += static_cast<double>(share[k]);
     }
     result[0] = value;
-    result[1] = distance;
 }
 
 void cubature_readout_many(const ForestView& forest, const ReadoutView& readout, const float* packed, float* scratch,
@@ -380,7 +373,7 @@ void cubature_readout_many(const ForestView& forest, const ReadoutView& readout,
     read_out<true>(forest, readout, packed, scratch, result);
     for (int u = 0; u < readout.units; ++u) {
         float activation[lanes];
-        for (int lane = 0; lane < lanes; ++lane) activation[lane] = static_cast<float>(result[(2 + u) * lanes + lane]);
+        for (int lane = 0; lane < lanes; ++lane) activation[lane] = static_cast<float>(result[(1 + u) * lanes + lane]);
         const vfloat gelu = gelu_of(load<vfloat>(activation) + broadcast(readout.bias[u]));
         add_to(result, gelu * broadcast(readout.out[u]));
     }

@@ -69,7 +69,7 @@ void for_lane_groups(const ForestView& forest, const float* const* weights, std:
 
 std::int64_t cubature_scratch(const ForestView& forest, int units) {
     const std::int64_t d = forest.hidden_size;
-    const std::int64_t vectors = 2 + units + tile_nodes * (forest.outputs + 2 * d) +
+    const std::int64_t vectors = 1 + units + tile_nodes * (forest.outputs + 2 * d) +
                                  4 * static_cast<std::int64_t>(forest.max_chunk_level) * d +
                                  static_cast<std::int64_t>(forest.max_chunk_nodes) * d;
     return vectors * cubature_max_lanes;
@@ -133,11 +133,22 @@ Cubature::Cubature(Forest forest, int hidden_size, int outputs, Readout readout)
     };
     if (hidden_size < 1) throw std::invalid_argument("hidden_size must be positive");
     if (outputs < 1) throw std::invalid_argument("outputs must be positive");
-    require("mean", readout_.mean.size(), leaves);
     require("inverse_scale", readout_.inverse_scale.size(), leaves);
     require("linear", readout_.linear.size(), features);
     require("hidden", readout_.hidden.size(), features * units);
     require("out", readout_.out.size(), units);
+    const Sketch& sketch = readout_.sketch;
+    const std::size_t groups = sketch.sum.size();
+    if (groups % 2) throw std::invalid_argument("sketch must have an even number of groups");
+    require("scale", sketch.scale.size(), groups);
+    require("sign", sketch.sign.size(), sketch.index.size());
+    if (groups ? sketch.index.size() % groups != 0 : !sketch.index.empty())
+        throw std::invalid_argument("index must have the same number of weights for each group of the sketch");
+    for (int i : sketch.index)
+        if (i < 0 || i >= weight_count(hidden_size, outputs))
+            throw std::invalid_argument("index must name weights of the network, got " + std::to_string(i));
+    for (double scale : sketch.scale)
+        if (!(scale > 0)) throw std::invalid_argument("scale must be positive");
     for (int target : forest_.target())
         if (target < 0 || target >= outputs)
             throw std::invalid_argument("target must be between 0 and " + std::to_string(outputs - 1) + ", got " +
@@ -213,7 +224,6 @@ Cubature::Lanes Cubature::arrange(int lanes) const {
             for (int node : group) to.push_back(node < 0 ? 0.0f : from[(node - first_leaf) * per_leaf + k]);
         };
         for (int node : group) result.target.push_back(node < 0 ? 0 : forest_.target()[node - first_leaf]);
-        gather(result.mean, readout_.mean, 1, 0);
         gather(result.inverse_scale, readout_.inverse_scale, 1, 0);
         for (int k = 0; k < cubature_temperatures; ++k)
             gather(result.linear, readout_.linear, cubature_temperatures, k);
@@ -230,7 +240,8 @@ Cubature::Lanes Cubature::arrange(int lanes) const {
 long long Cubature::multiply_adds() const {
     const long long features = static_cast<long long>(forest_.leaves()) * cubature_temperatures;
     const long long units = static_cast<long long>(readout_.hidden.size()) / features;
-    return forest_.multiply_adds(hidden_size_, outputs_) + features * (1 + units) + units;
+    return forest_.multiply_adds(hidden_size_, outputs_) + features * (1 + units) + units +
+           static_cast<long long>(readout_.sketch.index.size() + 2 * readout_.sketch.sum.size());
 }
 
 CubatureResult Cubature::evaluate(const float* weights) const {
@@ -250,38 +261,55 @@ CubatureResult Cubature::evaluate(const float* weights) const {
                           a.chunk_begin.data(),
                           a.max_chunk_level,
                           a.max_chunk_nodes};
-    const ReadoutView readout{units,           a.mean.data(),        a.inverse_scale.data(), a.linear.data(),
-                              a.hidden.data(), readout_.bias.data(), readout_.out.data()};
+    const ReadoutView readout{units,           a.inverse_scale.data(), a.linear.data(),
+                              a.hidden.data(), readout_.bias.data(),   readout_.out.data()};
     // Kept between calls: an allocation would cost as much as the smallest rules.
     thread_local std::vector<float> scratch;
     thread_local std::vector<double> sums;
-    const std::size_t floats = cubature_scratch(view, units), doubles = 2 + (2 + units) * cubature_max_lanes;
+    const std::size_t floats = cubature_scratch(view, units), doubles = 1 + (1 + units) * cubature_max_lanes;
     if (scratch.size() < floats) scratch.resize(floats);
     if (sums.size() < doubles) sums.resize(doubles);
     OUTSAMPLE_KERNEL(cubature_readout_one)(view, readout, weights, scratch.data(), sums.data());
-    return {sums[0] + readout_.intercept, sums[1] / forest_.leaves()};
+    CubatureResult result = noise(weights);
+    result.value = sums[0] + readout_.intercept;
+    return result;
+}
+
+CubatureResult Cubature::noise(const float* weights) const {
+    const Sketch& sketch = readout_.sketch;
+    const std::size_t groups = sketch.sum.size(), half = groups / 2;
+    double levels[2] = {0, 0};
+    const int* index = sketch.index.data();
+    const float* sign = sketch.sign.data();
+    for (std::size_t g = 0; g < groups; ++g) {
+        double sum = -sketch.sum[g];
+        for (std::size_t k = 0; k < sketch.index.size() / groups; ++k) sum += *sign++ * weights[*index++];
+        sum /= sketch.scale[g];
+        levels[g >= half] += sum * sum / half;
+    }
+    return {0.0, levels[0], levels[1]};
 }
 
 void Cubature::evaluate_many(const float* const* weights, std::int64_t count, CubatureResult* results,
                              int threads) const {
-    const int lanes = OUTSAMPLE_KERNEL(cubature_lanes)();
     const int units = static_cast<int>(readout_.hidden.size()) / (forest_.leaves() * cubature_temperatures);
     const ForestView view = forest_.networks_in_lanes(hidden_size_, outputs_);
     const ReadoutView readout{units,
-                              readout_.mean.data(),
                               readout_.inverse_scale.data(),
                               readout_.linear.data(),
                               readout_.hidden.data(),
                               readout_.bias.data(),
                               readout_.out.data()};
-    for_lane_groups(
-        view, weights, count, units, threads, [&](std::int64_t first, int filled, const float* packed, float* scratch) {
-            thread_local std::vector<double> sums;
-            sums.resize((2 + units) * cubature_max_lanes);
-            OUTSAMPLE_KERNEL(cubature_readout_many)(view, readout, packed, scratch, sums.data());
-            for (int lane = 0; lane < filled; ++lane)
-                results[first + lane] = {sums[lane] + readout_.intercept, sums[lanes + lane] / forest_.leaves()};
-        });
+    for_lane_groups(view, weights, count, units, threads,
+                    [&](std::int64_t first, int filled, const float* packed, float* scratch) {
+                        thread_local std::vector<double> sums;
+                        sums.resize((1 + units) * cubature_max_lanes);
+                        OUTSAMPLE_KERNEL(cubature_readout_many)(view, readout, packed, scratch, sums.data());
+                        for (int lane = 0; lane < filled; ++lane) {
+                            results[first + lane] = noise(weights[first + lane]);
+                            results[first + lane].value = sums[lane] + readout_.intercept;
+                        }
+                    });
 }
 
 void point_margins(const Forest& forest, int hidden_size, int outputs, const float* const* weights, std::int64_t count,

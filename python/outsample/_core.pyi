@@ -41,17 +41,21 @@ class Cubature:
         forest: Forest,
         hidden_size: int,
         outputs: int,
-        mean: NDArray[np.float32],
         inverse_scale: NDArray[np.float32],
         linear: NDArray[np.float32],
         intercept: float,
         hidden: NDArray[np.float32],
         bias: NDArray[np.float32],
         out: NDArray[np.float32],
+        index: NDArray[np.int32],
+        sign: NDArray[np.float32],
+        sum: NDArray[np.float64],
+        scale: NDArray[np.float64],
     ) -> None: ...
     @property
     def multiply_adds(self) -> int: ...
-    def evaluate(self, network: Network) -> tuple[float, float]: ...
+    def evaluate(self, network: Network) -> tuple[float, float, float]: ...
+    def noise(self, network: Network) -> tuple[float, float]: ...
     def evaluate_many(self, networks: list[Network], threads: int = 1) -> NDArray[np.float64]: ...
 
 class Network:
@@ -191,4 +195,3 @@ def count_correct_at(
     target: NDArray[np.int32],
     threads: int = 1,
 ) -> NDArray[np.int64]: ...
-def weight_means(networks: list[Network]) -> NDArray[np.float64]: ...

@@ -11,20 +11,29 @@ level_sizes        (n,)                     distinct prefixes of each length; th
 parent             (nodes,)                 index of the prefix that each prefix extends, within its level
 x                  (nodes,)                 last input of each prefix
 target             (points,)                right answer at each point
-mean               (points,)                margin of the trained network at each point
 inverse_scale      (points,)                1 / standard deviation of the margin over the ensemble
 linear             (points, 3)              weights of tanh(0.5 z), tanh(1.5 z), tanh(4.5 z), z = margin x inverse_scale
 hidden, bias, out  (points, 3, u), (u,) x 2 small network on the same features; u may be 0
 intercept          ()                       constant term
-distances, errors  (bins,)                  standard error as a function of the distance (see `AdviceSize.error`)
+error              (5,)                     log of the squared standard error (see `AdviceSize.error`)
 ================== ======================== ==================================================================
 
-The weights of the network are not in the file; six means over its weights are, which tell networks apart.
+and for all sizes together
+
+============================= =================== ==============================================================
+array                         shape               meaning
+============================= =================== ==============================================================
+sketch/index, sketch/sign     (groups, 3)         signed sums of three weights each, the first half of small ones
+sketch/sum, sketch/scale      (groups,)           these sums of the trained network, and roots of sums of squares
+sketch/levels                 (2, 4)              center, scale, least and largest of the two measures of noise
+============================= =================== ==============================================================
+
+The weights of the network are not in the file, only the sums of the sketch: enough to tell how much noise a copy has,
+and copies from other networks.
 """
 
 from __future__ import annotations
 
-import bisect
 import io
 import json
 import math
@@ -45,9 +54,9 @@ from outsample._cache import write_atomically
 FORMAT = 1
 _MAX_BYTES = 1 << 26
 _ARRAYS = (
-    "level_sizes", "parent", "x", "target", "mean", "inverse_scale", "linear", "hidden", "bias", "out", "intercept",
-    "distances", "errors",
+    "level_sizes", "parent", "x", "target", "inverse_scale", "linear", "hidden", "bias", "out", "intercept", "error",
 )  # fmt: skip
+_SKETCH = ("index", "sign", "sum", "scale", "levels")
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +71,8 @@ class AdviceSize:
         The arrays listed in this module's text.
     hidden_size, outputs : int
         Shape of the networks.
+    sketch : mapping
+        The sketch's arrays.
     equivalent_samples : mapping
         For each law of noise the number of random samples with the same mean squared error, measured on networks that
         nothing was fitted on.
@@ -71,29 +82,32 @@ class AdviceSize:
     arrays: Mapping[str, NDArray[Any]]
     hidden_size: int
     outputs: int
+    sketch: Mapping[str, NDArray[Any]]
     equivalent_samples: Mapping[str, float] = field(default_factory=dict)
 
     @cached_property
     def core(self) -> _core.Cubature:
         """The same for the core."""
-        a = self.arrays
-        forest = _core.Forest(a["level_sizes"], a["parent"], a["x"], a["target"])
+        a, s = self.arrays, self.sketch
         return _core.Cubature(
-            forest,
+            _core.Forest(a["level_sizes"], a["parent"], a["x"], a["target"]),
             self.hidden_size,
             self.outputs,
-            a["mean"],
             a["inverse_scale"],
             a["linear"],
             float(a["intercept"]),
             a["hidden"],
             a["bias"],
             a["out"],
+            s["index"],
+            s["sign"],
+            s["sum"],
+            s["scale"],
         )
 
     @cached_property
     def multiply_adds(self) -> int:
-        """Multiply-adds of one estimate, readout included."""
+        """Multiply-adds of one estimate, readout and sketch included."""
         return int(self.core.multiply_adds)
 
     @property
@@ -103,42 +117,36 @@ class AdviceSize:
 
     @cached_property
     def range(self) -> float:
-        """Largest distance for which the standard error is calibrated."""
-        return float(self.arrays["distances"][-1])
+        """Largest relative noise, as the sketch measures it, for which the standard error is calibrated."""
+        return float(np.exp(self.sketch["levels"][0, 3] / 2))
 
     @cached_property
-    def _log_curve(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        return np.log(self.arrays["distances"].astype(np.float64)), np.log(self.arrays["errors"].astype(np.float64))
+    def _error_model(self) -> list[float]:
+        return [*self.sketch["levels"].ravel().tolist(), *self.arrays["error"].tolist()]
 
-    @cached_property
-    def _log_lists(self) -> tuple[list[float], list[float]]:
-        x, y = self._log_curve
-        return x.tolist(), y.tolist()
+    def error(self, small: float, large: float) -> float:
+        """Standard error of an estimate, given the noise of small and of large weights.
 
-    def error(self, distance: Any) -> Any:
-        """Standard error of estimates at a distance from the trained network.
-
-        The distance is the mean over the points of the squared change of the margin, in units of its variance over the
-        ensemble: how much noise the network at hand has, as seen by the points. The curve comes from networks that
-        nothing was fitted on. Beyond its end the error grows in proportion to the distance, which is a warning rather
-        than a measurement.
+        The log of the squared error is a cubic polynomial in the log of the mean noise plus a linear term in the log of
+        the ratio of both, fitted to networks that nothing else was fitted on. Beyond the noise of those networks the
+        error grows in proportion to it, which is a warning rather than a measurement.
         """
-        distance = np.asarray(distance, dtype=np.float64)
-        x, y = self._log_curve
-        inside = np.exp(np.interp(np.log(np.maximum(distance, 1e-300)), x, y))
-        return inside * np.maximum(1.0, distance / self.range)
+        c0, w0, least0, most0, c1, w1, least1, most1, e0, e1, e2, e3, e4 = self._error_model
+        level = math.log(max((small + large) / 2, 1e-300))
+        u = (min(max(level, least0), most0) - c0) / w0
+        ratio = math.log(max(small, 1e-300) / max(large, 1e-300))
+        v = (min(max(ratio, least1), most1) - c1) / w1
+        inside = math.exp((e0 + u * (e1 + u * (e2 + u * e3)) + e4 * v) / 2)
+        return inside * max(1.0, math.exp((level - most0) / 2))
 
-    def error_at(self, distance: float) -> float:
-        """As `error`, for one number, without numpy's fixed cost."""
-        x, y = self._log_lists
-        at = math.log(max(distance, 1e-300))
-        i = bisect.bisect_right(x, at)
-        if i == 0:
-            return math.exp(y[0])
-        if i == len(x):
-            return math.exp(y[-1]) * max(1.0, distance / self.range)
-        share = (at - x[i - 1]) / (x[i] - x[i - 1])
-        return math.exp(y[i - 1] + share * (y[i] - y[i - 1]))
+    def errors(self, small: NDArray[np.float64], large: NDArray[np.float64]) -> NDArray[np.float64]:
+        """As `error`, for many networks."""
+        c0, w0, least0, most0, c1, w1, least1, most1, e0, e1, e2, e3, e4 = self._error_model
+        level = np.log(np.maximum((small + large) / 2, 1e-300))
+        u = (np.clip(level, least0, most0) - c0) / w0
+        v = (np.clip(np.log(np.maximum(small, 1e-300) / np.maximum(large, 1e-300)), least1, most1) - c1) / w1
+        inside = np.exp((e0 + u * (e1 + u * (e2 + u * e3)) + e4 * v) / 2)
+        return np.asarray(inside * np.maximum(1.0, np.exp((level - most0) / 2)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,14 +157,18 @@ class Advice:
     ----------
     record : mapping
         Where it comes from: ``name``, ``task``, ``hidden_size``, ``seq_len``, ``digest`` of the network, ``noise``,
-        ``seed``, ``networks``, ``samples``, ``calibration``, ``forwards``, ``seconds``, ``version``,
-        ``weight_means`` ...
+        ``seed``, ``networks``, ``samples``, ``calibration``, ``forwards``, ``seconds``, ``version`` ...
     sizes : mapping of int to AdviceSize
         By budget, ascending.
     """
 
     record: Mapping[str, Any]
     sizes: Mapping[int, AdviceSize]
+
+    def noise(self, network: _core.Network) -> float:
+        """Relative noise of a network's weights against the trained network's, as the sketch sees it."""
+        small, large = next(iter(self.sizes.values())).core.noise(network)
+        return math.sqrt((small + large) / 2)
 
     @property
     def name(self) -> str:
@@ -173,6 +185,7 @@ class Advice:
         arrays: dict[str, NDArray[Any]] = {"record": np.array(json.dumps({**self.record, "format": FORMAT}))}
         for budget, size in self.sizes.items():
             arrays |= {f"{budget}/{name}": np.asarray(size.arrays[name]) for name in _ARRAYS}
+            arrays |= {f"sketch/{name}": np.asarray(size.sketch[name]) for name in _SKETCH}
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
         write_atomically(Path(path), buffer.getvalue())
@@ -195,39 +208,35 @@ def _parse(data: bytes) -> Advice:
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise ValueError(f"not an advice file of format {FORMAT}")
     for key, kind in (("name", str), ("task", str), ("hidden_size", int), ("seq_len", int), ("outputs", int),
-                      ("weight_means", list), ("equivalent_samples", dict), ("forwards", (int, float)),
+                      ("equivalent_samples", dict), ("forwards", (int, float)),
                       ("seconds", (int, float))):  # fmt: skip
         if not isinstance(record.get(key), kind):
             raise ValueError(f"its record has no good entry {key!r}")
-    if len(record["weight_means"]) != 6:
-        raise ValueError("its record has no good entry 'weight_means'")
-    grouped: dict[int, dict[str, NDArray[Any]]] = {}
+    grouped: dict[str, dict[str, NDArray[Any]]] = {"sketch": {}}
     for name, array in arrays.items():
-        budget, _, key = name.partition("/")
-        if not budget.isdecimal() or key not in _ARRAYS:
+        group, _, key = name.partition("/")
+        if key not in (_SKETCH if group == "sketch" else _ARRAYS if group.isdecimal() else ()):
             raise ValueError(f"unknown array {name!r}")
         if array.dtype.kind not in "iuf" or not np.isfinite(array).all():
             raise ValueError(f"array {name!r} must hold finite numbers")
-        grouped.setdefault(int(budget), {})[key] = array
+        grouped.setdefault(group, {})[key] = array
+    sketch = grouped.pop("sketch")
+    if missing := set(_SKETCH) - set(sketch):
+        raise ValueError(f"the sketch has no array {sorted(missing)[0]!r}")
+    levels = sketch["levels"]
+    if levels.shape != (2, 4) or (levels[:, 1] <= 0).any() or (levels[:, 2] > levels[:, 3]).any():
+        raise ValueError("the sketch has no good levels")
     sizes = {}
-    for budget in sorted(grouped):
-        if missing := set(_ARRAYS) - set(grouped[budget]):
+    for budget in sorted(map(int, grouped)):
+        a = grouped[str(budget)]
+        if missing := set(_ARRAYS) - set(a):
             raise ValueError(f"size {budget} has no array {sorted(missing)[0]!r}")
-        size = AdviceSize(
-            budget,
-            grouped[budget],
-            record["hidden_size"],
-            record["outputs"],
-            record["equivalent_samples"].get(str(budget), {}),
-        )
-        a = grouped[budget]
         if len(a["level_sizes"]) != record["seq_len"]:
             raise ValueError(f"size {budget} has points of another length than the network's")
-        bins = a["distances"].shape
-        if len(bins) != 1 or a["errors"].shape != bins or not bins[0] or (np.diff(a["distances"]) <= 0).any():
-            raise ValueError(f"size {budget} has no good curve of errors")
-        if (a["distances"] <= 0).any() or (a["errors"] <= 0).any():
-            raise ValueError(f"size {budget} has no good curve of errors")
+        if a["error"].shape != (5,):
+            raise ValueError(f"size {budget} has no good error")
+        equivalents = record["equivalent_samples"].get(str(budget), {})
+        size = AdviceSize(budget, a, record["hidden_size"], record["outputs"], sketch, equivalents)
         size.core  # noqa: B018 - checks all shapes
         sizes[budget] = size
     if not sizes:

@@ -60,10 +60,9 @@ class Forest {
 
 // The readout. Features of a leaf with margin m are tanh(0.5 z), tanh(1.5 z), tanh(4.5 z) with z = m * inverse_scale;
 // value = intercept + sum of linear * feature + sum over units of out * gelu(bias + sum of hidden * feature), where
-// gelu(a) = a (1 + tanh(0.851 a)) / 2. The distance is the mean over leaves of ((m - mean) * inverse_scale)^2.
+// gelu(a) = a (1 + tanh(0.851 a)) / 2.
 struct ReadoutView {
     int units;                   // hidden units, 0: linear
-    const float* mean;           // per leaf (and lane)
     const float* inverse_scale;  // per leaf (and lane); 0 on padding lanes
     const float* linear;         // 3 per leaf (and lane)
     const float* hidden;         // 3 x units per leaf (and lane)
@@ -74,18 +73,30 @@ struct ReadoutView {
 constexpr int cubature_temperatures = 3;
 constexpr int cubature_max_lanes = 16;
 
+// Signed sums of a few weights each: what tells a noisy copy of a network from other networks, and how much noise it
+// has. The first half of the groups is of small weights, the second of large ones, so that noise in proportion to the
+// weights and noise of one size can be told apart.
+struct Sketch {
+    std::vector<int> index;     // groups x size: which weights
+    std::vector<float> sign;    // groups x size
+    std::vector<double> sum;    // per group: of the trained network
+    std::vector<double> scale;  // per group: root of the sum of its squared weights
+};
+
 struct CubatureResult {
     double value;
-    double distance;
+    double small, large;  // mean over the groups of each half of ((sum - trained network's) / scale)^2
 };
 
 // Points with a readout, owned, arranged for every vector width.
 class Cubature {
   public:
     struct Readout {
-        std::vector<float> mean, inverse_scale, linear, hidden, bias, out;
+        std::vector<float> inverse_scale, linear, hidden, bias, out;
         double intercept = 0;
+        Sketch sketch;
     };
+    // A sketch has an even number of groups.
     // linear: leaves x 3; hidden: leaves x 3 x units; bias and out: units.
     Cubature(Forest forest, int hidden_size, int outputs, Readout readout);
 
@@ -94,11 +105,14 @@ class Cubature {
     int seq_len() const { return forest_.seq_len(); }
     const Forest& forest() const { return forest_; }
 
-    // Multiply-adds of one estimate, the readout included.
+    // Multiply-adds of one estimate, readout and sketch included.
     long long multiply_adds() const;
 
     // weights: W_hh, W_hi, W_oh one after the other. Points in lanes.
     CubatureResult evaluate(const float* weights) const;
+
+    // The sketch alone: value is not set.
+    CubatureResult noise(const float* weights) const;
 
     // Networks in lanes; the same values up to the order of additions.
     void evaluate_many(const float* const* weights, std::int64_t count, CubatureResult* results, int threads) const;
@@ -107,7 +121,7 @@ class Cubature {
     struct Lanes {  // points in lanes, for one vector width
         int lanes = 0;
         std::vector<int> level_begin, parent, target, chunk_begin;
-        std::vector<float> x, mean, inverse_scale, linear, hidden;
+        std::vector<float> x, inverse_scale, linear, hidden;
         int max_chunk_level = 0, max_chunk_nodes = 0;
     };
     Lanes arrange(int lanes) const;
@@ -138,8 +152,8 @@ void count_correct_at(int hidden_size, int seq_len, int outputs, const float* co
 // Floats of scratch space for any kernel below.
 std::int64_t cubature_scratch(const ForestView& forest, int units);
 
-// Kernels. Packed weights hold one vector (a lane per network) per weight. Results of readouts are `value, distance *
-// leaves` without the intercept: one pair, or a value per lane and then a distance per lane.
+// Kernels. Packed weights hold one vector (a lane per network) per weight.Results of readouts are
+// values without the intercept: one, or one per lane, followed by room for sums.
 OUTSAMPLE_DECLARE_KERNEL(int, cubature_lanes, ())
 OUTSAMPLE_DECLARE_KERNEL(void, cubature_pack, (const float* const* weights, int count, int size, float* packed))
 OUTSAMPLE_DECLARE_KERNEL(void, cubature_margins,

@@ -110,6 +110,10 @@ class _Labelled:
         return np.asarray(self.halves.mean(axis=0))
 
 
+#: Multiply-adds of the sketch: sums of three, and the squares of their differences.
+_SKETCH_COST = 16 * (3 + 2)
+
+
 def _copies(
     model: RNN, laws: Sequence[str], shares: Floats, count: int, seed: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -164,9 +168,10 @@ class _Folder:
 def _label(
     model: RNN, weights: NDArray[np.float32], samples: int, seed: int, threads: int, folder: _Folder, name: str,
     bar: Progress,
-) -> Floats:  # fmt: skip
-    """Accuracies (2, networks) from two tables of ``samples / 2`` points."""
+) -> tuple[Floats, float]:  # fmt: skip
+    """Accuracies (2, networks) from two tables of ``samples / 2`` points, and the seconds that they took."""
     stored = folder.load(name)
+    began = time.monotonic() - (float(stored["seconds"]) if stored else 0.0)
     halves = np.full((2, len(weights)), np.nan) if stored is None else stored["halves"]
     step = labelling.TABLE_NETWORKS
     fresh = 0
@@ -185,11 +190,12 @@ def _label(
                 )
             fresh += 1
             if fresh % 16 == 0:
-                folder.save(name, halves=halves)
+                folder.save(name, halves=halves, seconds=time.monotonic() - began)
         bar.advance(len(weights[block]))
+    seconds = time.monotonic() - began
     if fresh:
-        folder.save(name, halves=halves)
-    return halves
+        folder.save(name, halves=halves, seconds=seconds)
+    return halves, seconds
 
 
 def _save_rule(folder: _Folder, name: str, rule: Rule, seconds: float) -> None:
@@ -211,13 +217,12 @@ def _load_rule(folder: _Folder, name: str) -> tuple[Rule, float] | None:
     return Rule(points=points, center=center, spread=spread, b0=b0, **a), seconds
 
 
-def arrays_of(rule: Rule, base_margins: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+def arrays_of(rule: Rule) -> dict[str, NDArray[Any]]:
     """The rule as advice keeps it: standardisation folded into weights, float32."""
     count = len(rule.points)
     linear = rule.spread * rule.linear / rule.sd
     hidden = rule.hidden / rule.sd
     small: dict[str, Any] = {
-        "mean": base_margins,
         "inverse_scale": 1 / rule.scale,
         "linear": linear.reshape(count, 3),
         "hidden": hidden.reshape(rule.units, count, 3).transpose(1, 2, 0),
@@ -234,20 +239,65 @@ def arrays_of(rule: Rule, base_margins: NDArray[np.float32]) -> dict[str, NDArra
     }
 
 
-def _error_curve(distance: Floats, squared: Floats, bins: int = 16) -> tuple[Floats, Floats]:
-    """Root mean squared error in bins of the distance; ``squared`` may be negative where labels are noisy."""
-    order = np.argsort(distance)
-    parts = [part for part in np.array_split(order, min(bins, max(1, len(order) // 50))) if len(part)]
-    center = np.array([np.exp(np.log(distance[part]).mean()) for part in parts])
-    mean = np.array([squared[part].mean() for part in parts])
-    # Bins borrow from their neighbours, and state no error smaller than what label noise lets them see.
-    smooth = np.convolve(np.pad(mean, 1, mode="edge"), [0.25, 0.5, 0.25], mode="valid")
-    seen = np.array([squared[part].std() / np.sqrt(len(part)) for part in parts])
-    error = np.sqrt(np.maximum(np.maximum(smooth, seen), 1e-14))
-    edge = float(distance.max())
-    if edge > center[-1]:
-        center, error = np.append(center, edge), np.append(error, error[-1])
-    return center, error
+def _sketch(weights: NDArray[np.float32], rng: np.random.Generator, groups: int = 16, size: int = 3) -> dict[str, Any]:
+    """Signed sums of ``size`` weights: half of the groups from the smaller weights, half from the larger ones."""
+    order = np.argsort(np.abs(weights))
+    order = order[np.abs(weights[order]) > 0]
+    if len(order) < 2:
+        raise ValueError("model must have weights that are not zero for a cubature to be fitted")
+    # Not from the smallest ones: noise of one size would drown them.
+    small, large = np.array_split(order[len(order) // 5 :], 2)
+    index = np.array(
+        [rng.choice(part, size, replace=len(part) < size) for part in (small, large) for _ in range(groups // 2)]
+    )
+    sign = rng.choice(np.array([-1.0, 1.0], dtype=np.float32), index.shape)
+    chosen = weights[index].astype(np.float64)
+    return {
+        "index": index.astype(np.int32),
+        "sign": sign,
+        "sum": (sign * chosen).sum(axis=1),
+        "scale": np.sqrt((chosen**2).sum(axis=1)),
+    }
+
+
+def _levels(sketch: Mapping[str, Any], weights: NDArray[np.float32]) -> tuple[Floats, Floats]:
+    """Noise of small and of large weights of networks (networks, parameters), as the core measures it."""
+    sums = (weights[:, sketch["index"]].astype(np.float64) * sketch["sign"]).sum(axis=2)
+    squared = ((sums - sketch["sum"]) / sketch["scale"]) ** 2
+    half = squared.shape[1] // 2
+    return squared[:, :half].mean(axis=1), squared[:, half:].mean(axis=1)
+
+
+def _scaled_levels(small: Floats, large: Floats) -> tuple[Floats, Floats]:
+    """Log of the mean noise and of the ratio, standardised, and (2, 4) center, scale, least and largest of them."""
+    measures = (
+        np.log(np.maximum((small + large) / 2, 1e-300)),
+        np.log(np.maximum(small, 1e-300) / np.maximum(large, 1e-300)),
+    )
+    table = np.array([[m.mean(), max(m.std(), 1e-6), m.min(), m.max()] for m in measures])
+    return np.stack([(m - row[0]) / row[1] for m, row in zip(measures, table, strict=True)]), table
+
+
+def _error_model(scaled: Floats, squared: Floats) -> Floats:
+    """Coefficients of the log of the squared error: 1, u, u^2, u^3, v.
+
+    Quasi-likelihood with variance in proportion to the squared mean (a gamma regression), by Fisher scoring;
+    ``squared`` may be negative where labels are noisy.
+    """
+    u, v = scaled
+    columns = np.stack([np.ones_like(u), u, u**2, u**3, v], axis=1)
+    # No error is stated that is smaller than what label noise lets one see.
+    seen = squared.std() / np.sqrt(len(squared))
+    beta = np.zeros(5)
+    beta[0] = np.log(max(squared.mean(), seen, 1e-14))
+    penalty = np.diag([0.0, 1.0, 1.0, 1.0, 1.0])
+    for _ in range(50):
+        ratio = np.clip(squared / np.exp(np.clip(columns @ beta, -35, 10)), -50, 50) - 1
+        step = np.linalg.solve(columns.T @ columns + penalty, columns.T @ ratio - penalty @ beta)
+        beta += np.clip(step, -0.5, 0.5)
+        if np.abs(step).max() < 1e-6:
+            break
+    return beta
 
 
 def _fit_rule(
@@ -260,7 +310,7 @@ def _fit_rule(
     selection = Selection(pool, data.part(slice(16384)))
     readout = 3 * (1 + plan.units)
     selection.costs[pool.level_begin[-2] :] += readout  # a point's share of the readout
-    points = selection.choose(size * model.forward_multiply_adds - 2 * plan.units)
+    points = selection.choose(size * model.forward_multiply_adds - plan.units - _SKETCH_COST)
     del selection
     bar.advance()
     # An eighth of the networks says when to stop.
@@ -388,14 +438,15 @@ def fit_cubature(
     }  # fmt: skip
     stages = _Folder(None if folder is None else Path(folder), settings)
 
-    start = time.monotonic()
+    seconds = 0.0
     with Progress(networks + calibration, "labels", enabled=progress) as bar:
         sets = []
         for name, count, own in (("training", networks, 2 * seed), ("calibration", calibration, 2 * seed + 1)):
             weights, kinds = _copies(model, laws, shares, count, own)
-            sets.append(_Labelled(weights, kinds, _label(model, weights, samples, own, threads, stages, name, bar)))
+            halves, own_seconds = _label(model, weights, samples, own, threads, stages, name, bar)
+            sets.append(_Labelled(weights, kinds, halves))
+            seconds += own_seconds
     training, held = sets
-    seconds = time.monotonic() - start
 
     # Every law counts by its share, in units of plain sampling's variance: the goal is the mean of 1 / N_eq.
     accuracy = training.accuracy
@@ -405,7 +456,11 @@ def fit_cubature(
         model.task.output_size(model.seq_len), threads,
     )  # fmt: skip
     test = replace(data, weights=held.weights, accuracy=held.accuracy, importance=np.ones(calibration))
-    base_weights = np.concatenate([model.W_hh.ravel(), model.W_hi, model.W_oh.ravel()])[None]
+    sketch = _sketch(
+        np.concatenate([model.W_hh.ravel(), model.W_hi, model.W_oh.ravel()]),
+        np.random.Generator(np.random.Philox(domain_seed("fitting", seed, 4))),
+    )
+    scaled, sketch["levels"] = _scaled_levels(*_levels(sketch, held.weights))
     plain_held = [(p := held.accuracy[held.law == i]).size and float((p * (1 - p)).mean()) for i in range(len(laws))]
 
     result: dict[int, AdviceSize] = {}
@@ -425,21 +480,16 @@ def fit_cubature(
         rule, own_seconds = stored
         seconds += own_seconds
         evaluated += (candidates * min(networks, 16384)) + size * networks * 4.0 * (1 + plan.linear_steps + plan.steps)
-        base = rule.points.forest.margins(base_weights, data.hidden_size, data.outputs, 1)[:, 0]
-        margins = test.margins(rule.points)
-        prediction = rule.predict(margins)
+        prediction = rule.predict(test.margins(rule.points))
         # Halves of the labels have independent errors, so this product's mean is free of label noise.
         squared = (prediction - held.halves[0]) * (prediction - held.halves[1])
-        off = (margins - base[:, None]) / rule.scale[:, None].astype(np.float32)
-        distance = np.maximum((off**2).mean(axis=0, dtype=np.float64), 1e-9)
-        distances, errors = _error_curve(distance, squared)
         equivalents = {
             law: float(plain_held[i] / max(squared[held.law == i].mean(), 1e-12))
             for i, law in enumerate(laws)
             if (held.law == i).any()
         }
-        arrays = arrays_of(rule, base) | {"distances": distances, "errors": errors}
-        result[size] = AdviceSize(size, arrays, data.hidden_size, data.outputs, equivalents)
+        arrays = arrays_of(rule) | {"error": _error_model(scaled, squared)}
+        result[size] = AdviceSize(size, arrays, data.hidden_size, data.outputs, sketch, equivalents)
 
     record = {
         **settings,
@@ -448,7 +498,6 @@ def fit_cubature(
         "hidden_size": model.hidden_size,
         "seq_len": model.seq_len,
         "outputs": data.outputs,
-        "weight_means": _core.weight_means([model._network])[0].tolist(),
         "equivalent_samples": {str(size): dict(item.equivalent_samples) for size, item in result.items()},
         "efforts": {str(size): asdict(plan) for size, plan in plans.items()},
         "label_forwards": float((networks + calibration) * samples),

@@ -166,7 +166,8 @@ class _Regression:
 def _regression(points: Points, data: TrainingSet) -> _Regression:
     margins = data.margins(points)
     center = float((data.importance * data.accuracy).mean())
-    spread = float(np.sqrt((data.importance * (data.accuracy - center) ** 2).mean()))
+    # Not zero, even if all networks are equally good (dead ones are).
+    spread = max(float(np.sqrt((data.importance * (data.accuracy - center) ** 2).mean())), 1e-9)
     count = 3 * len(points)
     scale = np.maximum(margins.std(axis=1, dtype=np.float64), 1e-12)
     rule = Rule(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Iterable, Sequence
@@ -18,9 +19,8 @@ from outsample.models import RNN
 from outsample.seeding import RNGLike
 from outsample.tasks import Task
 
-#: Largest relative difference between the mean absolute weights of a trained network and its copies. Noise of 3% moves
-#: them by less than 1%; networks trained from other seeds differ by tens of percents.
-_SAME_NETWORK = 0.05
+#: Relative noise up to which a network is taken for a copy; networks from other seeds differ by more than 100%.
+_SAME_NETWORK = 0.2
 
 
 class AdviceWarning(UserWarning):
@@ -35,15 +35,17 @@ class EmpiricalCubature(Estimator):
     network whose accuracies are known (`outsample.fit_cubature`). No random numbers and no labels are used, and the
     same network always gets the same estimate.
 
-    The standard error is that of networks with as much noise as this one (as the points see it) among copies that
-    nothing was fitted on. It holds for the laws of noise that the advice was fitted on, which the advice's record
-    lists. A network further from the trained one than any of those gets a wider error and an `AdviceWarning`.
+    The standard error is that of networks with as much noise of the same kind as this one, as a sketch of its weights
+    (signed sums of a few of them) tells, among copies that nothing was fitted on. It holds for the laws of noise that
+    the advice was fitted on, which the advice's record lists. A network further from the trained one than any of those
+    gets a wider error and an `AdviceWarning`.
 
     Parameters
     ----------
     advice : Advice, str or path, optional
         Advice, the name of a shipped one, or a file. Default: the shipped one for the trained network that the network
-        at hand is a copy of, as told by its task, shape and mean absolute weights.
+        at hand is a copy of, as told by its task, its shape and
+        a sketch of its weights.
     size : int, optional
         Which size of the advice to use. Default: the largest that the budget allows.
 
@@ -136,11 +138,11 @@ class EmpiricalCubature(Estimator):
     def prepare(self, model: Any, budget: int) -> None:
         self._plan(model, budget)[1].core  # noqa: B018 - arranged for the core on first use
 
-    def _warn(self, advice: Advice, distance: float, size: AdviceSize, count: int) -> None:
-        who = "the network is" if count == 1 else f"{count} networks are up to"
+    def _warn(self, advice: Advice, noise: float, size: AdviceSize, count: int) -> None:
+        who = "the network's" if count == 1 else f"{count} networks'"
         warnings.warn(
-            f"{who} {distance / size.range:.2g} times as far from {advice.name!r} as any that this advice was "
-            "calibrated on; the standard error is a guess",
+            f"{who} weights differ by {noise:.2g} of their size from those of {advice.name!r}; the advice was "
+            f"calibrated up to {size.range:.2g}, and beyond that the standard error is a guess",
             AdviceWarning,
             stacklevel=4,
         )
@@ -154,26 +156,28 @@ class EmpiricalCubature(Estimator):
             return super().estimate(model, budget, rng=rng, threads=threads)
         advice = next(iter(plans)) if self._fixed is not None else _closest(plans, model)
         size, core = plans[advice]
-        value, distance = core.evaluate(model._network)
-        error = size.error_at(distance)
-        if distance > size.range:
-            self._warn(advice, distance, size, 1)
+        value, small, large = core.evaluate(model._network)
+        error = size.error(small, large)
+        noise = math.sqrt((small + large) / 2)
+        if noise > size.range:
+            self._warn(advice, noise, size, 1)
         cost = Cost(time.perf_counter() - start, size.multiply_adds, size.points)
-        settings = {**self.settings, "advice": advice.name, "size": size.budget, "distance": distance}
+        settings = {"advice": advice.name, "size": size.budget, "noise": noise}
         return Estimate(value, error, cost, self.method, settings, 1, _core.active_isa())
 
     def _estimate(self, model: Any, task: Task, budget: int, rng: Any, threads: int) -> Estimate:
         advice, size = self._plan(model, budget)
         sizes = {other: self._size(other, budget) for other in self._candidates(model)}
         self._plans[task.name, model.hidden_size, budget] = {a: (s, s.core) for a, s in sizes.items()}
-        value, distance = size.core.evaluate(model._network)
-        if distance > size.range:
-            self._warn(advice, distance, size, 1)
+        value, small, large = size.core.evaluate(model._network)
+        noise = math.sqrt((small + large) / 2)
+        if noise > size.range:
+            self._warn(advice, noise, size, 1)
         return Estimate(
             value=value,
-            standard_error=size.error_at(distance),
+            standard_error=size.error(small, large),
             cost=Cost(multiply_adds=size.multiply_adds, evaluations=size.points),
-            settings={"advice": advice.name, "size": size.budget, "distance": distance},
+            settings={"advice": advice.name, "size": size.budget, "noise": noise},
         )
 
     def estimate_many(
@@ -202,29 +206,24 @@ class EmpiricalCubature(Estimator):
             if model.task is not first.task:
                 raise ValueError(f"models must all be of task {first.task.name}, got {model.task.name}")
         results = core.evaluate_many([model._network for model in models], threads)
-        errors = size.error(results[:, 1])
-        far = results[:, 1] > size.range
-        if far.any():
-            self._warn(advice, results[:, 1].max(), size, int(far.sum()))
-        settings = {**self.settings, "advice": advice.name, "size": size.budget}
+        errors = size.errors(results[:, 1], results[:, 2])
+        noise = np.sqrt((results[:, 1] + results[:, 2]) / 2)
+        if far := int((noise > size.range).sum()):
+            self._warn(advice, float(noise.max()), size, far)
+        settings = {"advice": advice.name, "size": size.budget}
         seconds = (time.perf_counter() - start) / len(models)
         cost = Cost(seconds, size.multiply_adds, size.points, start - before)
-        return _Batch(results, errors, cost, self.method, settings, threads, _core.active_isa())
+        return _Batch(results[:, 0], errors, noise, cost, self.method, settings, threads, _core.active_isa())
 
 
 def _closest(candidates: Iterable[Advice], model: RNN) -> Advice:
-    """The advice for the trained network that this one is a copy of, told by the mean absolute weights."""
-    means = _core.weight_means([model._network])[0, ::2].tolist()
-    best, least = None, np.inf
-    for advice in candidates:
-        known = advice.record["weight_means"][::2]
-        gap = max(abs(a - b) / max(b, 1e-300) for a, b in zip(means, known, strict=True))
-        if gap < least:
-            best, least = advice, gap
-    if best is None or least > _SAME_NETWORK:
+    """The advice for the trained network that this one is a copy of, told by the sketches."""
+    noise = {advice: advice.noise(model._network) for advice in candidates}
+    best = min(noise, key=noise.__getitem__)
+    if noise[best] > _SAME_NETWORK:
         raise ValueError(
-            f"no shipped advice is for a network like this: the mean weights of the closest, {best and best.name!r}, "
-            f"are {least:.0%} off; make advice with fit_cubature, or pass advice= to use one all the same"
+            f"no shipped advice is for a network like this: its weights differ by {noise[best]:.0%} from those of the "
+            f"closest, {best.name!r}; make advice with fit_cubature, or pass advice= to use one all the same"
         )
     return best
 
@@ -234,20 +233,21 @@ class _Batch(Sequence[Estimate]):
 
     def __init__(
         self,
-        results: NDArray[np.float64],
+        values: NDArray[np.float64],
         errors: NDArray[np.float64],
+        noise: NDArray[np.float64],
         cost: Cost,
         method: str,
         settings: dict[str, Any],
         threads: int,
         isa: str,
     ) -> None:
-        self._results, self._errors, self._settings = results, errors, settings
+        self._values, self._errors, self._noise, self._settings = values, errors, noise, settings
         self._common = (method, threads, isa)
         self._cost = cost
 
     def __len__(self) -> int:
-        return len(self._results)
+        return len(self._values)
 
     @overload
     def __getitem__(self, index: int) -> Estimate: ...
@@ -256,7 +256,7 @@ class _Batch(Sequence[Estimate]):
     def __getitem__(self, index: int | slice) -> Estimate | list[Estimate]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        value, distance = self._results[index].tolist()
         method, threads, isa = self._common
-        settings = {**self._settings, "distance": distance}
-        return Estimate(value, float(self._errors[index]), self._cost, method, settings, threads, isa)
+        settings = {**self._settings, "noise": float(self._noise[index])}
+        value, error = float(self._values[index]), float(self._errors[index])
+        return Estimate(value, error, self._cost, method, settings, threads, isa)

@@ -1,0 +1,109 @@
+"""Empirical cubature: margins, their derivatives, and estimates, against plain sampling."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import outsample as osp
+from outsample import _core
+from outsample.cubature.points import random_points
+
+D, N = 16, 10
+FORWARD = 2624  # multiply-adds of one forward pass
+PEAK = "million forward passes per second"
+
+
+@pytest.fixture(scope="module")
+def model():
+    rng = np.random.default_rng(0)
+    return osp.RNN(rng.normal(size=(D, D)) * np.sqrt(2 / D), rng.normal(size=D), rng.normal(size=(N, D)))
+
+
+@pytest.fixture(scope="module")
+def weights(model):
+    w = osp.NoiseEnsemble(model, scale=0.01, size=512, role="fitting").weights()
+    return np.concatenate([w.W_hh.reshape(512, -1), w.W_hi, w.W_oh.reshape(512, -1)], axis=1)
+
+
+@pytest.mark.parametrize("branching", [(), (2, 2, 4)], ids=["chain", "tree"])
+def bench_margins(benchmark, model, weights, branching):
+    points = random_points(model.task, N, branching, 128 // max(1, int(np.prod(branching))), np.random.default_rng(1))
+    margins = benchmark(points.forest.margins, weights, D, N)
+    logits = model.forward(points.inputs)
+    base = np.concatenate([model.W_hh.ravel(), model.W_hi, model.W_oh.ravel()])[None]
+    at = points.forest.margins(base, D, N)[:, 0]
+    own = logits[np.arange(len(points)), points.target]
+    logits[np.arange(len(points)), points.target] = -np.inf
+    np.testing.assert_allclose(at, own - logits.max(axis=1), rtol=1e-3, atol=1e-3)
+    assert margins.shape == (len(points), 512)
+    forwards = points.forest.multiply_adds(D, N) / FORWARD * 512
+    benchmark.extra_info[PEAK] = round(forwards / benchmark.stats["min"] / 1e6, 2)
+
+
+def bench_tangents(benchmark, model, weights):
+    points = random_points(model.task, N, (), 128, np.random.default_rng(1))
+    coefficients = np.ones((128, 512), np.float32)
+    tangents = benchmark(points.forest.tangents, weights, D, N, coefficients)
+    # Euler: a margin is homogeneous of degree one in the input.
+    total = (points.x[:, None] * tangents).sum(axis=0)
+    np.testing.assert_allclose(total, points.forest.margins(weights, D, N).sum(axis=0), rtol=1e-3)
+    benchmark.extra_info[PEAK] = round(128 * 512 / benchmark.stats["min"] / 1e6, 2)
+
+
+def bench_labels(benchmark, model, weights):
+    x = np.random.default_rng(2).standard_normal((2048, N)).astype(np.float32)
+    target = model.task.target(x).astype(np.int32)
+    counts = benchmark(_core.count_correct_at, weights[:64], D, N, x, target)
+    assert counts[0] > 0
+    benchmark.extra_info[PEAK] = round(64 * 2048 / benchmark.stats["min"] / 1e6, 2)
+
+
+def shipped():
+    return [
+        pytest.param(name, size, id=f"{name}-{size}")
+        for name in osp.shipped_advice()
+        for size in osp.load_advice(name).sizes
+    ]
+
+
+@pytest.mark.parametrize(("name", "size"), shipped() or [pytest.param("", 0, marks=pytest.mark.skip("none shipped"))])
+@pytest.mark.parametrize("mode", ["single", "batch"])
+def bench_estimate(benchmark, name, size, mode):
+    """Time per network of shipped advice (on random networks: the time does not depend on the weights)."""
+    advice = osp.load_advice(name)
+    task, d, n = advice.shape
+    rng = np.random.default_rng(0)
+    networks = [
+        osp.RNN(rng.normal(size=(d, d)), rng.normal(size=d), rng.normal(size=(n, d)), task=task)._network
+        for _ in range(64)
+    ]
+    core = advice.sizes[size].core
+    if mode == "single":
+        value, _ = benchmark(core.evaluate, networks[0])
+        per_network = benchmark.stats["min"]
+        assert value == pytest.approx(core.evaluate_many(networks[:1])[0, 0], abs=1e-3)
+    else:
+        values = benchmark(core.evaluate_many, networks)
+        per_network = benchmark.stats["min"] / 64
+        assert values[0, 0] == pytest.approx(core.evaluate(networks[0])[0], abs=1e-3)
+    forwards = advice.sizes[size].multiply_adds / networks[0].forward_multiply_adds
+    benchmark.extra_info["forwards"] = round(forwards, 1)
+    benchmark.extra_info["microseconds per network"] = round(per_network * 1e6, 2)
+    benchmark.extra_info[PEAK] = round(forwards / per_network / 1e6, 2)
+    for law, equivalent in advice.sizes[size].equivalent_samples.items():
+        benchmark.extra_info[f"advantage {law}"] = round(equivalent / forwards)
+
+
+def bench_overhead(benchmark):
+    """A call of the estimator, everything included, for a network so small that the points cost nothing."""
+    rng = np.random.default_rng(1)
+    model = osp.RNN(rng.normal(size=(3, 3)), rng.normal(size=3), rng.normal(size=(3, 3)))
+    advice = osp.fit_cubature(
+        model, noise="mul-0.05", sizes=(4,), networks=256, samples=256, calibration=64, candidates=32
+    )
+    method = osp.EmpiricalCubature(advice=advice)
+    estimate = benchmark(method.estimate, model, 4)
+    core = advice.sizes[4].core
+    assert estimate.value == core.evaluate(model._network)[0]
+    benchmark.extra_info["microseconds per call"] = round(benchmark.stats["min"] * 1e6, 2)
