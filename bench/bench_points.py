@@ -1,0 +1,65 @@
+"""Point rules: their time against plain forward passes and against random sampling, in turns in one process.
+
+The columns of extra_info: nanoseconds per point of the fixed plain rule (forward passes of ready-made points), of random
+sampling, of the fixed rule with the exact last input and of conditional Monte Carlo; and the ratios that matter.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+import outsample as osp
+from outsample import _core
+from outsample.estimators.quasi_monte_carlo import make_table
+
+POINTS = 1 << 14
+
+
+def network(d: int, n: int) -> osp.RNN:
+    """A random network of roughly unit gain."""
+    rng = np.random.default_rng(d + n)
+    return osp.RNN(rng.normal(size=(d, d)) * np.sqrt(2 / d), rng.normal(size=d), rng.normal(size=(n, d)))
+
+
+def nanoseconds(functions: dict, rounds: int = 25) -> dict[str, float]:
+    """Per point, the minimum over rounds in which the functions take turns."""
+    best = dict.fromkeys(functions, float("inf"))
+    for _ in range(rounds):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            function()
+            best[name] = min(best[name], (time.perf_counter() - start) / POINTS * 1e9)
+    return best
+
+
+@pytest.mark.parametrize("isa", osp.build_info()["supported_isas"])
+@pytest.mark.parametrize(("d", "n"), [(16, 10), (32, 10), (8, 6)])
+def test_points(benchmark, isa, d, n):
+    model = network(d, n)
+    net, task = model._network, model.task
+    x = np.random.default_rng(0).normal(size=(POINTS, n))
+    exact = make_table(x[:, :-1], task, exact_last=True)[None]
+    plain = make_table(x, task, exact_last=False)[None]
+    with osp.use_isa(isa):
+        functions = {
+            "plain points": lambda: _core.point_sums(net, plain, False),
+            "monte carlo": lambda: _core.count_correct(net, task.name, POINTS, 1),
+            "exact last": lambda: _core.point_sums(net, exact, True),
+            "conditional": lambda: _core.conditional_sum(net, task.name, POINTS, 1),
+        }
+        ns = nanoseconds(functions)
+        values = benchmark.pedantic(functions["exact last"], rounds=3)
+        p = _core.conditional_probabilities(net, task.name, x[:, :-1].astype(np.float32))
+    assert values[0][0] == pytest.approx(p.mean(), abs=1e-6)
+    if isa == "avx512" and (d, n) == (16, 10):  # the shape that the walk is unrolled for
+        assert ns["exact last"] < 3 * ns["plain points"]
+    benchmark.extra_info.update({f"ns {name}": round(value, 1) for name, value in ns.items()})
+    benchmark.extra_info.update(
+        exact_to_plain=round(ns["exact last"] / ns["plain points"], 2),
+        exact_to_sampling=round(ns["exact last"] / ns["monte carlo"], 2),
+        conditional_to_sampling=round(ns["conditional"] / ns["monte carlo"], 2),
+        variance_ratio=round(float(p.var() / (p.mean() * (1 - p.mean()))), 3),
+    )

@@ -1,0 +1,116 @@
+"""Which points? Equivalent samples per point of several designs, each randomised anew many times.
+
+    python bench/point_designs.py MODEL [NETWORKS]
+
+prints, for noisy copies of MODEL drawn for fitting (none of those that methods are scored on), v / (mean squared error
+x points): how many random samples one point is worth. A point with the exact last input takes longer than a plain
+one (bench/bench_points.py).
+"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+
+import outsample as osp
+from outsample import _core
+from outsample import low_discrepancy as ld
+from outsample.estimators.quasi_monte_carlo import make_table
+
+SIZES = {256: 48, 2048: 24, 16384: 10}  # points: randomisations
+TRUTH = 1 << 22
+
+
+def sobol(count, dimensions, rng):
+    return ld.sobol(count, dimensions, rng=rng)
+
+
+def hammersley(count, dimensions, rng):
+    return ld.hammersley(count, dimensions, shift=rng.random(dimensions))
+
+
+def kronecker(count, dimensions, rng):
+    return ld.kronecker(count, dimensions, shift=rng.random(dimensions))
+
+
+def lattice(count, dimensions, rng):
+    return ld.lattice(count, dimensions, shift=rng.random(dimensions))
+
+
+def random(count, dimensions, rng):
+    return rng.random((count, dimensions))
+
+
+def order(points, ranked, exact_last=True, importance=1.0):
+    """Tables in order coordinates; `importance` > 1 draws more points with a small third gap, with less weight."""
+
+    def make(model, count, rng):
+        inputs = model.seq_len - exact_last
+        u = np.clip(points(count, ld.order_dimensions(inputs, ranked), rng), 1e-10, 1 - 1e-10)
+        weight = np.ones(count)
+        if importance != 1.0:
+            weight = importance * (1 - u[:, 3]) ** (importance - 1)
+            u[:, 3] = 1 - (1 - u[:, 3]) ** importance
+        table = make_table(ld.order_inputs(u, inputs, ranked), model.task, exact_last=exact_last)
+        groups = len(table)
+        padded = np.zeros(groups * _core.points_per_group)
+        padded[:count] = weight
+        table[:, -1] *= padded.reshape(groups, -1)
+        return table
+
+    return make
+
+
+def gaussian(points, exact_last=True):
+    """Tables with one coordinate per input."""
+
+    def make(model, count, rng):
+        u = np.clip(points(count, model.seq_len - exact_last, rng), 1e-10, 1 - 1e-10)
+        return make_table(ld.normal_quantile(u), model.task, exact_last=exact_last)
+
+    return make
+
+
+DESIGNS = {
+    "random": (order(random, 3), True),
+    "gaussian coordinates, sobol": (gaussian(sobol), True),
+    "order coordinates, sobol, 1 ranked": (order(sobol, 1), True),
+    "order coordinates, sobol, 2 ranked": (order(sobol, 2), True),
+    "order coordinates, sobol, 3 ranked": (order(sobol, 3), True),
+    "order coordinates, sobol, 4 ranked": (order(sobol, 4), True),
+    "order coordinates, sobol, all ranked": (order(sobol, 99), True),
+    "order coordinates, hammersley, 3 ranked": (order(hammersley, 3), True),
+    "order coordinates, kronecker, 3 ranked": (order(kronecker, 3), True),
+    "order coordinates, lattice, 3 ranked": (order(lattice, 3), True),
+    "importance 1.25 on the third gap": (order(sobol, 3, importance=1.25), True),
+    "importance 1.5 on the third gap": (order(sobol, 3, importance=1.5), True),
+    "plain, gaussian coordinates, sobol": (gaussian(sobol, exact_last=False), False),
+    "plain, order coordinates, sobol, 3 ranked": (order(sobol, 3, exact_last=False), False),
+}
+
+
+def main() -> None:
+    model = osp.load(sys.argv[1])
+    size = int(sys.argv[2]) if len(sys.argv) > 2 else 32
+    networks = list(osp.NoiseEnsemble(model, scale=0.01, size=size, seed=1, role="fitting"))
+    keys = list(range(size))
+    correct = _core.count_correct_many([m._network for m in networks], model.task.name, TRUTH, keys)
+    p = correct / TRUTH
+    v = float(np.mean(p * (1 - p)))
+    print(f"{'design':42s}" + "".join(f"{count:>16d}" for count in SIZES))
+    for name, (make, exact_last) in DESIGNS.items():
+        cells = []
+        for count, repeats in SIZES.items():
+            errors = []
+            for repeat in range(repeats):
+                tables = make(model, count, np.random.default_rng([repeat, count]))[None]
+                values = [_core.point_sums(m._network, tables, exact_last)[0][0] for m in networks]
+                errors.append(np.mean((values - p) ** 2) - v / TRUTH)
+            mean, spread = np.mean(errors), np.std(errors) / np.sqrt(repeats)
+            cells.append(f"{v / mean / count:9.2f} ± {100 * spread / mean:2.0f}%")
+        print(f"{name:42s}" + "".join(f"{cell:>16s}" for cell in cells), flush=True)
+
+
+if __name__ == "__main__":
+    main()
