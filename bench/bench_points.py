@@ -1,7 +1,7 @@
 """Point rules: their time against plain forward passes and against random sampling, in turns in one process.
 
-The columns of extra_info: nanoseconds per point of the fixed plain rule (forward passes of ready-made points), of random
-sampling, of the fixed rule with the exact last input and of conditional Monte Carlo; and the ratios that matter.
+The columns of extra_info: nanoseconds per point of the plain rule (forward passes of ready-made points), of random
+sampling, of the rule with the exact last input and of conditional Monte Carlo; and the ratios that matter.
 """
 
 from __future__ import annotations
