@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
 import warnings
 
 import numpy as np
@@ -463,6 +464,13 @@ def test_error_model_recovers_known_variances():
     a, b = np.sqrt(variance) * rng.standard_normal(20000) + 2e-3 * rng.standard_normal((2, 20000))
     beta = fit._error_model(np.stack([u, v]), a * b)
     assert beta == pytest.approx([-9, 0.8, -0.1, 0, 0.5], abs=0.25)
+
+
+def test_methods_travel_between_processes(model, advice):
+    method = osp.EmpiricalCubature(advice=advice)
+    first = method.estimate(model, 12)
+    again = pickle.loads(pickle.dumps(method))
+    assert again.estimate(model, 12).value == first.value
 
 
 def test_settings_can_be_written_down(advice, tmp_path):

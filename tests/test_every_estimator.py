@@ -117,8 +117,13 @@ def test_a_batch_gives_the_same_as_single_networks(name):
     batch = estimator.estimate_many(models, budget, rng=3)
     seeds = np.random.SeedSequence(3).spawn(len(models))
     single = [estimator.estimate(m, budget, rng=s) for m, s in zip(models, seeds, strict=True)]
-    assert [result(e) for e in batch] == [result(e) for e in single]
-    assert [result(e) for e in estimator.estimate_many(models, budget, rng=3, threads=2)] == [result(e) for e in single]
+    # Up to the order of float32 additions, where a batch has networks side by side in vectors.
+    for one, other in zip(batch, single, strict=True):
+        assert [x for x in result(one) if x is not None] == pytest.approx(
+            [x for x in result(other) if x is not None], rel=1e-5
+        )
+    threaded = estimator.estimate_many(models, budget, rng=3, threads=2)
+    assert [result(e) for e in threaded] == [result(e) for e in batch]
     assert {e.method for e in batch} == {name}
     assert estimator.estimate_many([], budget) == []
 

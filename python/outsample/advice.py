@@ -85,6 +85,9 @@ class AdviceSize:
     sketch: Mapping[str, NDArray[Any]]
     equivalent_samples: Mapping[str, float] = field(default_factory=dict)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "core"}
+
     @cached_property
     def core(self) -> _core.Cubature:
         """The same for the core."""

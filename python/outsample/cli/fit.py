@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import outsample as osp
+from outsample.cli import _arguments
 from outsample.cubature import DEFAULT_NOISE, DEFAULT_SIZES
 
 NAME = "fit"
@@ -16,9 +18,8 @@ EXAMPLE = "outsample fit model.pth --output advice.npz --folder fit/ --threads 2
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("model", metavar="MODEL", help="model file (.pth, .npz, .safetensors)")
     parser.add_argument("--output", required=True, metavar="FILE", help="advice file to write (.npz)")
-    parser.add_argument("--task", help="task of the network (default: as the file says)")
+    _arguments.add_model(parser)
     parser.add_argument(
         "--noise",
         nargs="+",
@@ -47,7 +48,9 @@ def run(args: argparse.Namespace) -> Any:
     output = Path(args.output)
     if output.suffix != ".npz":
         raise ValueError(f"--output must end in .npz, got {args.output}")
-    model = osp.load(args.model, task=args.task, name=args.name)
+    model: Any = _arguments.load_model(args.model, args.task)
+    if args.name:
+        model = replace(model, name=args.name)
     advice = osp.fit_cubature(
         model,
         noise=args.noise,

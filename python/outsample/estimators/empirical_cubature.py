@@ -68,6 +68,9 @@ class EmpiricalCubature(Estimator):
         self._used: Advice | None = None
         self._plans: dict[tuple[str, int, int], dict[Advice, tuple[AdviceSize, _core.Cubature]]] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_plans": {}}  # the core's objects do not travel between processes
+
     @property
     def settings(self) -> dict[str, Any]:
         advice = self.advice
