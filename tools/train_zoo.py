@@ -47,16 +47,14 @@ PLANS = [
     Plan("2nd_argmax", 2, 2, 29, 4),
     Plan("2nd_argmax", 4, 3, 28, 4),
     Plan("2nd_argmax", 8, 5, 28, 4, ((26, 2),)),
-    *(
-        Plan("2nd_argmax", d, n, 27, 2)
-        for d, n in ((2, 3), (3, 2), (3, 3), (4, 4), (5, 4), (6, 5), (6, 6), (8, 6), (8, 8))
-    ),
+    *(Plan("2nd_argmax", d, n, 27, 6) for d, n in ((2, 3), (3, 3), (4, 4), (5, 4), (6, 5), (6, 6))),
+    *(Plan("2nd_argmax", d, n, 27, 2) for d, n in ((3, 2), (8, 6), (8, 8), (8, 10))),
     *(Plan("argmedian", d, n, 25, 1) for d in (2, 4, 8, 16) for n in (3, 5, 7, 11)),
     *(Plan("median", d, n, 25, 1) for d in (2, 4, 8, 16) for n in (2, 3, 5, 10)),
     Plan("2nd_argmax", 32, 10, 26, 1),
     *(Plan("argmedian", 32, n, 24, 1) for n in (3, 5, 7, 11)),
     *(Plan("median", 32, n, 24, 1) for n in (2, 3, 5, 10)),
-    *(Plan("2nd_argmax", d, n, 26, 1) for d, n in ((8, 10), (16, 6), (16, 8), (32, 8))),
+    *(Plan("2nd_argmax", d, n, 26, 1) for d, n in ((16, 6), (16, 8), (32, 8))),
 ]
 
 
