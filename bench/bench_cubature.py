@@ -27,7 +27,7 @@ def weights(model):
 
 
 @pytest.mark.parametrize("branching", [(), (2, 2, 4)], ids=["chain", "tree"])
-def bench_margins(benchmark, model, weights, branching):
+def test_margins(benchmark, model, weights, branching):
     points = random_points(model.task, N, branching, 128 // max(1, int(np.prod(branching))), np.random.default_rng(1))
     margins = benchmark(points.forest.margins, weights, D, N)
     logits = model.forward(points.inputs)
@@ -41,7 +41,7 @@ def bench_margins(benchmark, model, weights, branching):
     benchmark.extra_info[PEAK] = round(forwards / benchmark.stats["min"] / 1e6, 2)
 
 
-def bench_tangents(benchmark, model, weights):
+def test_tangents(benchmark, model, weights):
     points = random_points(model.task, N, (), 128, np.random.default_rng(1))
     coefficients = np.ones((128, 512), np.float32)
     tangents = benchmark(points.forest.tangents, weights, D, N, coefficients)
@@ -51,7 +51,7 @@ def bench_tangents(benchmark, model, weights):
     benchmark.extra_info[PEAK] = round(128 * 512 / benchmark.stats["min"] / 1e6, 2)
 
 
-def bench_labels(benchmark, model, weights):
+def test_labels(benchmark, model, weights):
     x = np.random.default_rng(2).standard_normal((2048, N)).astype(np.float32)
     target = model.task.target(x).astype(np.int32)
     counts = benchmark(_core.count_correct_at, weights[:64], D, N, x, target)
@@ -69,7 +69,7 @@ def shipped():
 
 @pytest.mark.parametrize(("name", "size"), shipped() or [pytest.param("", 0, marks=pytest.mark.skip("none shipped"))])
 @pytest.mark.parametrize("mode", ["single", "batch"])
-def bench_estimate(benchmark, name, size, mode):
+def test_estimate(benchmark, name, size, mode):
     """Time per network of shipped advice (on random networks: the time does not depend on the weights)."""
     advice = osp.load_advice(name)
     task, d, n = advice.shape
@@ -80,7 +80,7 @@ def bench_estimate(benchmark, name, size, mode):
     ]
     core = advice.sizes[size].core
     if mode == "single":
-        value, _ = benchmark(core.evaluate, networks[0])
+        value, *_ = benchmark(core.evaluate, networks[0])
         per_network = benchmark.stats["min"]
         assert value == pytest.approx(core.evaluate_many(networks[:1])[0, 0], abs=1e-3)
     else:
@@ -95,7 +95,7 @@ def bench_estimate(benchmark, name, size, mode):
         benchmark.extra_info[f"advantage {law}"] = round(equivalent / forwards)
 
 
-def bench_overhead(benchmark):
+def test_overhead(benchmark):
     """A call of the estimator, everything included, for a network so small that the points cost nothing."""
     rng = np.random.default_rng(1)
     model = osp.RNN(rng.normal(size=(3, 3)), rng.normal(size=3), rng.normal(size=(3, 3)))
