@@ -147,8 +147,10 @@ def test_moments_of_the_state_against_sampling():
 @pytest.mark.parametrize("order", [1, 2])
 def test_covariances_stay_positive_semi_definite(order):
     # Up to the rounding of W S W' where its rows nearly cancel. OUTSAMPLE_PSD_NETWORKS=10000 is the full run.
-    for model in extreme_networks(int(os.environ.get("OUTSAMPLE_PSD_NETWORKS", "150")), seed=order):
-        assert worst_eigenvalue(model, order) > -1e-8
+    models = extreme_networks(int(os.environ.get("OUTSAMPLE_PSD_NETWORKS", "150")), seed=order)
+    worst = min(worst_eigenvalue(model, order) for model in models)
+    print(f"\norder {order}: worst smallest eigenvalue over largest variance {worst:.1e}")
+    assert worst > -1e-8
 
 
 def extreme_networks(count, seed):

@@ -62,11 +62,6 @@ OUTSAMPLE_INLINE vint select(vmask m, vint a, vint b) { return (vint)_mm512_mask
 OUTSAMPLE_INLINE vfloat reciprocal(vfloat a) { return (vfloat)_mm512_rcp14_ps((__m512)a); }
 #else
 typedef vint vmask;
-OUTSAMPLE_INLINE bool any(vmask a) {
-    std::int32_t all = 0;
-    for (int lane = 0; lane < lanes; ++lane) all |= a[lane];
-    return all != 0;
-}
 OUTSAMPLE_INLINE vmask both(vmask a, vmask b) { return a & b; }
 OUTSAMPLE_INLINE vmask but_not(vmask a, vmask b) { return a & ~b; }
 OUTSAMPLE_INLINE vmask less(vfloat a, vfloat b) { return a < b; }

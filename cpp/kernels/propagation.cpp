@@ -16,6 +16,8 @@ template <>
 struct Lanes<float> {
     typedef vfloat V;
     typedef vint I;
+    typedef double Inputs __attribute__((vector_size(lanes * 8)));  // as many doubles
+    typedef vint Parents;                                           // as many ints
     static constexpr int count = lanes;
     static constexpr float tiny = 1e-30f;    // a variance below it counts as zero (states are scaled to about 1)
     static constexpr float far = 13;         // |mean / standard deviation| beyond which the density vanishes
@@ -26,6 +28,8 @@ template <>
 struct Lanes<double> {
     typedef vdouble V;
     typedef vlong I;
+    typedef vdouble Inputs;
+    typedef std::int32_t Parents __attribute__((vector_size(double_lanes * 4)));
     static constexpr int count = double_lanes;
     static constexpr double tiny = 1e-280;
     static constexpr double far = 37;
@@ -78,22 +82,6 @@ OUTSAMPLE_INLINE vfloat exponent_of(vfloat a) { return __builtin_convertvector((
 OUTSAMPLE_INLINE vdouble exponent_of(vdouble a) {
     const vlong magic = (vlong)broadcast(6755399441055744.0);
     return (vdouble)(magic + ((vlong)a >> 52) - 1023) - 6755399441055744.0;
-}
-
-// Whether any lane of a comparison's result is true.
-template <class I>
-OUTSAMPLE_INLINE bool any(I mask) {
-#if defined(__AVX512F__)
-    return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask) != 0;
-#elif defined(__AVX2__)
-    return _mm256_movemask_epi8((__m256i)mask) != 0;
-#elif defined(__x86_64__)
-    return _mm_movemask_epi8((__m128i)mask) != 0;
-#else
-    bool result = false;
-    for (int lane = 0; lane < static_cast<int>(sizeof(I) / sizeof(mask[0])); ++lane) result |= mask[lane] != 0;
-    return result;
-#endif
 }
 
 // A unit before the activation: N(mean, variance), in terms of a = mean / standard deviation.
@@ -211,11 +199,11 @@ void multiply(const PaddedNetwork<T>& w, const States<T>& from, const States<T>&
 // all that is left of the variance. Every term is a positive semi-definite matrix (Schur product), the diagonal is
 // exact, and so the sum is positive semi-definite whatever the correlations are; at |rho| = 1 between units of equal
 // |a| it is exact.
-constexpr int hermite_terms = 6;
+constexpr int hermite_terms = propagation_terms;
 
 template <class T, class V>
-OUTSAMPLE_INLINE void hermite(const Unit<V>& u, V scale, V* terms) {
-    const V s = u.deviation * scale;
+OUTSAMPLE_INLINE void hermite(const Unit<V>& u, V* terms) {
+    const V s = u.deviation;
     const V f = s * u.density;
     const V a = u.a, b = a * a;
     terms[0] = s * u.cdf;
@@ -223,7 +211,7 @@ OUTSAMPLE_INLINE void hermite(const Unit<V>& u, V scale, V* terms) {
     terms[2] = f * a * T(-0.40824829046386301637);
     terms[3] = f * (b - T(1)) * T(0.20412414523193150818);
     terms[4] = f * a * (b - T(3)) * T(-0.09128709291752768557);
-    V left = u.variance * scale * scale;
+    V left = u.variance;
     for (int k = 0; k < hermite_terms - 1; ++k) left -= terms[k] * terms[k];
     left = max(left, V{});
     const V root = left * reciprocal_sqrt(max(left, broadcast(Lanes<T>::tiny)));
@@ -236,19 +224,16 @@ template <class T, class V>
 void activate(const PaddedNetwork<T>& w, const CellLevel& level, const States<T>* parents, const States<T>& out,
               int first, int order, const Workspace<T>& work) {
     typedef Lanes<T> L;
-    constexpr int count = L::count;
     const int d = w.d;
-    V mean, variance, exponent{};
+    V mean = __builtin_convertvector(load<typename L::Inputs>(level.mean + first), V);
+    V variance = __builtin_convertvector(load<typename L::Inputs>(level.variance + first), V);
+    V exponent{};
     typename L::I index{};
-    for (int lane = 0; lane < count; ++lane) {
-        mean[lane] = static_cast<T>(level.mean[first + lane]);
-        variance[lane] = static_cast<T>(level.variance[first + lane]);
-    }
     int from = 0;
     if (parents) {
         // Children are sorted by parent and no parent is childless, so the parents of neighbours are neighbours.
         from = level.parent[first];
-        for (int lane = 0; lane < count; ++lane) index[lane] = level.parent[first + lane] - from;
+        index = __builtin_convertvector(load<typename L::Parents>(level.parent + first) - from, typename L::I);
         exponent = permute(load<V>(parents->exponent + from), index);
     }
     const V unit = power_of_two(-exponent);
@@ -273,7 +258,7 @@ void activate(const PaddedNetwork<T>& w, const CellLevel& level, const States<T>
         store(out.covariance + diagonal + first, u.variance);
         largest = max(largest, max(u.mean * u.mean, u.variance));
         if (order == 2 && !rank_one) {
-            hermite<T, V>(u, broadcast(T(1)), work.terms + i * hermite_terms);
+            hermite<T, V>(u, work.terms + i * hermite_terms);
             work.inverse[i] = u.inverse;
         }
     }
@@ -480,21 +465,20 @@ void propagate_block(const PaddedNetwork<T>& w, const CellLevel* levels, const i
     work.products = {rest, rest + d * stride, rest + (d + entries) * stride, stride};
 
     for (int t = 0; t < n; ++t) {
-        const States<T>& after = work.states;
         if (t > 0)
             for (int first = 0; first < levels[t - 1].count; first += count)
                 multiply<T, V>(w, work.states, work.products, first, order, work);
         for (int first = 0; first < levels[t].count; first += count)
-            activate<T, V>(w, levels[t], t > 0 ? &work.products : nullptr, after, first, order, work);
+            activate<T, V>(w, levels[t], t > 0 ? &work.products : nullptr, work.states, first, order, work);
         if (!states) continue;
         for (int cell = 0; cell < levels[t].count; ++cell) {
             const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(cell) * n + t;
-            states->exponent[at] = static_cast<int>(after.exponent[cell]);
+            states->exponent[at] = static_cast<int>(work.states.exponent[cell]);
             for (int i = 0; i < d; ++i) {
-                states->mean[at * d + i] = after.mean[i * stride + cell];
-                if (order == 1) states->covariance[at * d + i] = after.covariance[i * stride + cell];
+                states->mean[at * d + i] = work.states.mean[i * stride + cell];
+                if (order == 1) states->covariance[at * d + i] = work.states.covariance[i * stride + cell];
                 for (int j = 0; order == 2 && j < d; ++j)
-                    states->covariance[(at * d + i) * d + j] = after.covariance[symmetric(i, j) * stride + cell];
+                    states->covariance[(at * d + i) * d + j] = work.states.covariance[symmetric(i, j) * stride + cell];
             }
         }
     }

@@ -59,4 +59,20 @@ OUTSAMPLE_INLINE vfloat min(vfloat a, vfloat b) { return a < b ? a : b; }
 #endif
 OUTSAMPLE_INLINE vfloat relu(vfloat a) { return max(vfloat{}, a); }  // in this order it passes NaN on
 
+// Whether any lane of a comparison's result is true.
+template <class I>
+OUTSAMPLE_INLINE bool any(I mask) {
+#if defined(__AVX512F__)
+    return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask) != 0;
+#elif defined(__AVX2__)
+    return _mm256_movemask_epi8((__m256i)mask) != 0;
+#elif defined(__x86_64__)
+    return _mm_movemask_epi8((__m128i)mask) != 0;
+#else
+    bool result = false;
+    for (int lane = 0; lane < static_cast<int>(sizeof(I) / sizeof(mask[0])); ++lane) result |= mask[lane] != 0;
+    return result;
+#endif
+}
+
 }  // namespace outsample::OUTSAMPLE_ISA

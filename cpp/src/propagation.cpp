@@ -16,10 +16,11 @@ namespace {
 // Leaves per block: enough to fill the vectors of the levels near the root, few enough to stay in the second cache.
 constexpr std::int64_t block_cells = 128;
 
+int padded(int size) { return (size + propagation_tile - 1) / propagation_tile * propagation_tile; }
+
 template <class T>
 struct PaddedStorage {
     explicit PaddedStorage(const Network& w) {
-        auto padded = [](int size) { return (size + propagation_tile - 1) / propagation_tile * propagation_tile; };
         const int columns = padded(w.hidden_size), output_rows = padded(w.output_size);
         auto matrix = [&](const float* from, int rows, int padded_rows, int width, int padded_width) {
             std::vector<T> result(static_cast<std::size_t>(padded_rows) * padded_width);
@@ -180,10 +181,13 @@ CellPlan::CellPlan(const int* symbols, std::int64_t cells, int seq_len, const do
 }
 
 std::int64_t propagation_scratch(int d, int outputs, int order, int cells) {
-    const std::int64_t columns = d + propagation_tile, m = outputs;
+    const std::int64_t columns = padded(d), m = outputs, pairs = m * (m + 1) / 2;
     const std::int64_t entries = order == 2 ? std::int64_t(d) * (d + 1) / 2 : d;
-    const std::int64_t vectors = columns * columns + propagation_tile * columns + 8 * columns + 3 * m + m * (m + 1) + d;
-    return vectors * 16 + 2 * (d + entries + 1) * (cells + cell_padding);
+    // Vectors of at most cell_padding numbers: some rows of a product; terms and inverse deviation of every unit; the
+    // law of the outputs with one row apart, and as it is read out.
+    const std::int64_t vectors =
+        propagation_tile * columns + (propagation_terms + 1) * d + (2 * m + pairs) + (m + pairs);
+    return vectors * cell_padding + 2 * (d + entries + 1) * (cells + cell_padding);
 }
 
 void propagate(const Network& network, const CellPlan& plan, int order, bool single, double* value, double* variance,

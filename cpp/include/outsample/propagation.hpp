@@ -75,6 +75,8 @@ void propagate(const Network& network, const CellPlan& plan, int order, bool sin
 
 // The weights as kernels read them: columns and the rows of matrices padded with zeros to multiples of `tile`.
 constexpr int propagation_tile = 4;
+// Terms per unit of the series for covariances.
+constexpr int propagation_terms = 6;
 template <class T>
 struct PaddedNetwork {
     int d, n, outputs, columns, output_rows;
