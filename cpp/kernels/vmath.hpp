@@ -86,22 +86,4 @@ OUTSAMPLE_INLINE void half_turn(vfloat x, vfloat& sine, vfloat& cosine) {
     cosine = p * s + 0.99999994f;
 }
 
-// Sine and cosine of an angle in radians, |a| up to about 1e4 (beyond it the reduction loses digits).
-OUTSAMPLE_INLINE void vsincos(vfloat a, vfloat& sine, vfloat& cosine) {
-    const vfloat shifted = a * 0.318309886f + 12582912.0f;  // half turns
-    const vfloat k = shifted - 12582912.0f;
-    // pi in three parts, the first two exact times k.
-    const vfloat r = ((a - k * 3.140625f) - k * 9.67502593994e-4f) - k * 1.50995799e-7f;
-    half_turn(r * 0.636619772f, sine, cosine);
-    const vint flip = ((vint)shifted) << 31;
-    sine = (vfloat)((vint)sine ^ flip);
-    cosine = (vfloat)((vint)cosine ^ flip);
-}
-
-// Hyperbolic tangent; absolute error 1e-7.
-OUTSAMPLE_INLINE vfloat vtanh(vfloat a) {
-    const vfloat e = vexp(2.0f * min(max(a, broadcast(-10.0f)), broadcast(10.0f)));
-    return 1.0f - 2.0f / (e + 1.0f);
-}
-
 }  // namespace outsample::OUTSAMPLE_ISA

@@ -149,8 +149,10 @@ class QuasiMonteCarlo(Estimator):
     league: ClassVar[League] = "sampling"
     supports = frozenset({"2nd_argmax", "argmax", "argmedian"})
 
-    # The pool holds so many points, and at least so many times the copies that an estimate uses.
+    # The pool holds so many points or so many copies, whichever is less (a copy takes a millisecond to make, however
+    # few points it has), and at least so many times the copies that an estimate uses.
     _POOL_POINTS = 1 << 16
+    _POOL_COPIES = 512
     _POOL_MULTIPLE = 4
 
     def __init__(
@@ -253,7 +255,8 @@ class QuasiMonteCarlo(Estimator):
         key = (model.task.name, model.seq_len, model.hidden_size, model.has_biases, budget)
         if self._latest is None or self._latest[0] != key:
             replicates, count = self._plan(model, budget)
-            copies = max(self._POOL_MULTIPLE * replicates, self._POOL_POINTS // count) if self.randomised else 0
+            wanted = min(self._POOL_POINTS // count, self._POOL_COPIES)
+            copies = max(self._POOL_MULTIPLE * replicates, wanted) if self.randomised else 0
             pool = self._table(model, count, copies)
             self._latest = (key, (replicates, count, pool))
         return self._latest[1]

@@ -1,6 +1,6 @@
-"""Trains the networks that the package ships, and puts them into python/outsample/data/zoo.
+"""Trains the networks that the package ships, and puts them into a folder (python/outsample/data/zoo in a checkout).
 
-    python tools/train_zoo.py --work FOLDER [--only TASK_D_N ...] [--processes 2]
+    python -m outsample.zoo.build python/outsample/data/zoo --work FOLDER [--only TASK_D_N ...] [--processes 2]
 
 Every size has a few seeds; the best on a validation stream is kept (all of them for 2nd_argmax at 16, 10), and its
 accuracy is then measured on yet another stream. Runs are cut into stages after which only the best seeds go on, on the
@@ -21,7 +21,6 @@ from outsample.seeding import domain_seed, philox_key
 from outsample.training import TrainingResult, measure
 from outsample.zoo import shipped
 
-FOLDER = Path(__file__).parents[1] / "python" / "outsample" / "data" / "zoo"
 VALIDATION, REPORT = 2**20, 2**24  # samples
 
 
@@ -47,10 +46,13 @@ PLANS = [
     Plan("2nd_argmax", 2, 2, 29, 4),
     Plan("2nd_argmax", 4, 3, 28, 4),
     Plan("2nd_argmax", 8, 5, 28, 4, ((26, 2),)),
-    *(Plan("2nd_argmax", d, n, 27, 6) for d, n in ((2, 3), (3, 3), (4, 4), (5, 4), (6, 5), (6, 6))),
-    *(Plan("2nd_argmax", d, n, 27, 2) for d, n in ((3, 2), (8, 6), (8, 8), (8, 10))),
-    *(Plan("argmedian", d, n, 25, 1) for d in (2, 4, 8, 16) for n in (3, 5, 7, 11)),
-    *(Plan("median", d, n, 25, 1) for d in (2, 4, 8, 16) for n in (2, 3, 5, 10)),
+    *(Plan("2nd_argmax", d, n, 29, 6, ((27, 2),)) for d, n in ((2, 3), (3, 3), (4, 4), (5, 4), (6, 5), (6, 6))),
+    *(Plan("2nd_argmax", d, n, 29, 4, ((27, 2),)) for d, n in ((8, 6), (8, 8), (8, 10))),
+    Plan("2nd_argmax", 3, 2, 27, 2),
+    *(Plan("argmedian", d, n, 27, 3) for d in (2, 4, 8) for n in (3, 5, 7, 11)),
+    *(Plan("median", d, n, 27, 3) for d in (2, 4, 8) for n in (2, 3, 5, 10)),
+    *(Plan("argmedian", 16, n, 27, 2) for n in (3, 5, 7, 11)),
+    *(Plan("median", 16, n, 27, 2) for n in (2, 3, 5, 10)),
     Plan("2nd_argmax", 32, 10, 26, 1),
     *(Plan("argmedian", 32, n, 24, 1) for n in (3, 5, 7, 11)),
     *(Plan("median", 32, n, 24, 1) for n in (2, 3, 5, 10)),
@@ -78,7 +80,7 @@ def run(plan: Plan, seed: int, stop: int | None, work: str) -> tuple[TrainingRes
     return result, value if result.model.task.quantity == "accuracy" else -value
 
 
-def ship(plan: Plan, seed: int, result: TrainingResult) -> None:
+def ship(plan: Plan, seed: int, result: TrainingResult, folder: Path) -> None:
     """Measure a network on its report stream and add it to the folder."""
     value, error = measure(result.model, REPORT, philox_key(domain_seed("training", seed, 3)))
     n_sequences = max(result.checkpoints)
@@ -96,12 +98,12 @@ def ship(plan: Plan, seed: int, result: TrainingResult) -> None:
             for p in result.log
             if p.n_sequences >= 2**20 and p.n_sequences & (p.n_sequences - 1) == 0
         ],
-        folder=FOLDER,
+        folder=folder,
     )
     print(f"shipped {result.model.name}: {value:.5f} +- {error:.5f}", flush=True)
 
 
-def train_plan(plan: Plan, pool: ProcessPoolExecutor, work: str) -> None:
+def train_plan(plan: Plan, pool: ProcessPoolExecutor, work: str, folder: Path) -> None:
     """Train all seeds of a size and ship the best."""
     results: dict[int, tuple[TrainingResult, float]] = {}
     seeds = list(range(plan.seeds))
@@ -112,23 +114,24 @@ def train_plan(plan: Plan, pool: ProcessPoolExecutor, work: str) -> None:
             print(f"{results[seed][0].model.name}: validation {results[seed][1]:.4f}", flush=True)
         seeds = sorted(seeds, key=lambda seed: -results[seed][1])[:keep]
     for seed in sorted(results, key=lambda seed: -results[seed][1])[: plan.keep]:
-        ship(plan, seed, results[seed][0])
+        ship(plan, seed, results[seed][0], folder)
 
 
 def main() -> None:
     """Train everything that is not in the folder yet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="where the networks go")
     parser.add_argument("--work", required=True, help="folder of checkpoints")
     parser.add_argument("--only", nargs="*", help="sizes such as 2nd_argmax_16_10")
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
-    done = {(e.task, e.hidden_size, e.seq_len) for e in shipped.table(FOLDER)}
+    done = {(e.task, e.hidden_size, e.seq_len) for e in shipped.table(args.folder)}
     with ProcessPoolExecutor(args.processes) as pool:
         for plan in PLANS:
             if args.only is None and (plan.task, plan.d, plan.n) in done:
                 continue
             if args.only is None or plan.name in args.only:
-                train_plan(plan, pool, args.work)
+                train_plan(plan, pool, args.work, args.folder)
 
 
 if __name__ == "__main__":
