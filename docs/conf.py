@@ -14,7 +14,7 @@ release = version = osp.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "numpydoc"]
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
-exclude_patterns = ["_build", "_generated"]
+exclude_patterns = ["_build", "_generated", "figures"]
 numpydoc_show_class_members = False
 autodoc_member_order = "bysource"
 html_theme = "alabaster"

@@ -1,6 +1,6 @@
 """Gaussian propagation is right for wide random networks: docs/figures/propagation_width.png.
 
-    python examples/propagation_width.py [--figure docs/figures/propagation_width.png]
+    python bench/propagation_width.py [--figure docs/figures/propagation_width.png]
 
 Means of the last layer of random ReLU perceptrons (as many inputs as units, four layers) and of random recurrent
 networks (six scalar inputs), against sampling, by width. The perceptron's moments are pushed through with

@@ -1,6 +1,6 @@
 """How far deduction gets: the numbers and the first figure of docs/deduction.md.
 
-    python examples/deduction.py MODEL [--copies 32] [--figure docs/figures/deduction.png]
+    python bench/deduction.py MODEL [--copies 32] [--figure docs/figures/deduction.png]
 
 MODEL is a file that `outsample.load` reads, for the table of the documentation ARC's
 ``one_layer_16_hidden_94_acc_2nd_argmax.pth``. A minute on one core.
