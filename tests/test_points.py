@@ -58,14 +58,15 @@ def check_against_reference(model: osp.RNN, count: int = 64, seed: int = 0) -> N
 
 
 @pytest.mark.parametrize("task", ["2nd_argmax", "argmax", "argmedian"])
-@pytest.mark.parametrize(("d", "n"), [(16, 9), (4, 3), (1, 5), (32, 5), (8, 7), (40, 3)])
+@pytest.mark.parametrize(("d", "n"), [(16, 9), (4, 3), (1, 5), (32, 5), (8, 7), (12, 3), (20, 3), (40, 3)])
 def test_exact_last_input_agrees_with_quadrature(isa, task, d, n):
     check_against_reference(random_rnn(d, n, task, seed=d + n))
     check_against_reference(random_rnn(d, n, task, seed=d + n, biases=True))
 
 
-def test_exact_last_input_of_the_unrolled_shape(isa):
+def test_exact_last_input_of_the_unrolled_shapes(isa):
     check_against_reference(random_rnn(16, 10, seed=3), 200)
+    check_against_reference(random_rnn(32, 10, seed=3))
 
 
 def test_exact_last_input_with_two_inputs(isa):

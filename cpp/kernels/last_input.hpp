@@ -18,8 +18,18 @@ constexpr float last_range = 6.0f;
 // Pieces of right answers that a lane can hold back before their probabilities are computed.
 constexpr int held_pieces = 3;
 
-// Rows by unit have d entries and at least two zeros behind them.
-constexpr int last_step_stride(int d) { return (d + 2 + 15) / 16 * 16; }
+// The walk is compiled for up to 8 units, up to 16, up to 32 where two registers hold as many entries to look up, and
+// (0) for any number.
+#if defined(__AVX512F__)
+constexpr int widest_walk = 32;
+#else
+constexpr int widest_walk = 16;
+#endif
+constexpr int walk_width(int d) { return d > widest_walk ? 0 : d <= 8 ? 8 : d <= 16 ? 16 : 32; }
+constexpr int walk_size(int d) { return walk_width(d) ? walk_width(d) : d; }
+
+// Rows by unit have d entries, then zeros up to walk_size(d) + 2 at least.
+constexpr int last_step_stride(int d) { return (walk_size(d) + 2 + 15) / 16 * 16; }
 
 // What a unit does as the last input grows; units whose weights to all logits are equal do not matter.
 enum class Unit : int { wakes, falls_asleep, constant, does_not_matter };
@@ -89,26 +99,28 @@ OUTSAMPLE_INLINE void intersect(vfloat deficit, vfloat slope, vfloat& low, vfloa
 #endif
 }
 
-// Entry number[lane] of a row by unit. D: d if known at compile time, else 0.
-template <int D>
+// Entry number[lane] of a row by unit, 0 for numbers from Width on. Width 0: rows of any length.
+template <int Width>
 OUTSAMPLE_INLINE vfloat lookup(const float* row, vint number) {
 #if defined(__AVX512F__)
     const __m512i index = (__m512i)number;
-    if constexpr (D && D <= 16)
-        return (vfloat)_mm512_maskz_permutexvar_ps(_mm512_cmplt_epi32_mask(index, _mm512_set1_epi32(D)), index,
-                                                   _mm512_loadu_ps(row));
-    else if constexpr (D && D <= 32)
-        return (vfloat)_mm512_maskz_permutex2var_ps(_mm512_cmplt_epi32_mask(index, _mm512_set1_epi32(D)),
-                                                    _mm512_loadu_ps(row), index, _mm512_loadu_ps(row + 16));
+    const __mmask16 inside = _mm512_cmplt_epi32_mask(index, _mm512_set1_epi32(Width));
+    if constexpr (Width == 8 || Width == 16)
+        return (vfloat)_mm512_maskz_permutexvar_ps(inside, index, _mm512_loadu_ps(row));
+    else if constexpr (Width == 32)
+        return (vfloat)_mm512_maskz_permutex2var_ps(inside, _mm512_loadu_ps(row), index, _mm512_loadu_ps(row + 16));
     else
         return (vfloat)_mm512_i32gather_ps(index, row, 4);
 #elif defined(__AVX2__)
     const __m256i index = (__m256i)number;
-    if constexpr (D && D <= 16) {
+    const __m256 inside = _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32(Width), index));
+    if constexpr (Width == 8) {
+        return (vfloat)_mm256_and_ps(_mm256_permutevar8x32_ps(_mm256_loadu_ps(row), index), inside);
+    } else if constexpr (Width == 16) {
         const __m256 low = _mm256_permutevar8x32_ps(_mm256_loadu_ps(row), index);
         const __m256 high = _mm256_permutevar8x32_ps(_mm256_loadu_ps(row + 8), index);
         const __m256 entry = _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32(index, 28)));
-        return (vfloat)_mm256_and_ps(entry, _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32(D), index)));
+        return (vfloat)_mm256_and_ps(entry, inside);
     } else {
         return (vfloat)_mm256_i32gather_ps(row, index, 4);
     }
@@ -144,9 +156,12 @@ OUTSAMPLE_INLINE void exchange(vfloat& a, vfloat& b) {
     a = low;
 }
 
+template <int Keys>
+constexpr SortingNetwork<Keys> sorting_network;
+
 template <int Keys, int I = 0>
 OUTSAMPLE_INLINE void sort_registers(vfloat* key) {
-    constexpr SortingNetwork<Keys> network;
+    constexpr const SortingNetwork<Keys>& network = sorting_network<Keys>;
     if constexpr (I < network.count) {
         exchange(key[network.pair[I][0]], key[network.pair[I][1]]);
         sort_registers<Keys, I + 1>(key);
@@ -208,12 +223,15 @@ struct Vectors<0> {
 // c: the last step's pre-activations without the last input, `block` floats apart. The right position is before_label
 // for y < before, the last one for before < y < after, after_label for y > after; before <= after.
 // walked grows, lane by lane, by count_me (0 or 1) for each interval that is not empty. work: room for
-// (2 d + 3 + 2 outputs) vectors.
-template <int D, int N>
-OUTSAMPLE_INLINE vfloat right_probability(const LastStep& step, const float* c, vfloat before, vfloat after,
-                                          vint before_label, vint after_label, vint count_me, vint& walked,
-                                          float* work) {
-    const int d = D ? D : step.d, outputs = N ? N : step.outputs, keys = d + 2, stride = step.stride;
+// (walk_size(d) + 3 + d + 2 outputs) vectors.
+//
+// N: the number of logits, or 0; Full: whether d is Width.
+template <int Width, int N, bool Full>
+vfloat right_probability(const LastStep& step, const float* c, vfloat before, vfloat after, vint before_label,
+                         vint after_label, vint count_me, vint& walked, float* work) {
+    const int d = Full ? Width : step.d, outputs = N ? N : step.outputs, size = Width ? Width : d, keys = size + 2;
+    const int stride = step.stride;
+    vint walked_here{};
     const vfloat bottom = broadcast(-last_range), top = broadcast(last_range);
     const vint number_mask = broadcast(step.number_mask), place_mask = ~number_mask;
     const vint half = broadcast((step.number_mask + 1) / 2);
@@ -223,54 +241,51 @@ OUTSAMPLE_INLINE vfloat right_probability(const LastStep& step, const float* c, 
 
     // Between these two places, if they are in order, no unit that matters is active.
     vfloat asleep_from = bottom, asleep_to = top;
-    {
-        // The number of a breakpoint rides in the low bits of its place, which moves it by 2e-6 of itself for d = 16.
-        vfloat in_register[D ? D + 2 : 1];
-        for (int k = 0; k < keys; ++k) {
-            vfloat at;
-            if (k < d) {
-                const vfloat ck = load<vfloat>(c + k * block);
-                at = ck * broadcast(step.root[k]);
-                store(h + k * lanes, relu(ck - broadcast(step.W_hi[k] * last_range)));
-                if (step.kind[k] == Unit::wakes)
-                    asleep_to = min(asleep_to, at);
-                else if (step.kind[k] == Unit::falls_asleep)
-                    asleep_from = max(asleep_from, at);
-                else if (step.kind[k] == Unit::constant)
-                    asleep_to = select(less(vfloat{}, ck), bottom, asleep_to);
-            } else {
-                at = k == d ? before : after;
-            }
-            at = min(max(at, bottom), top);
-            const vfloat numbered = (vfloat)((((vint)at + half) & place_mask) | broadcast(k));
-            if constexpr (D != 0)
-                in_register[k] = numbered;
-            else
-                store(key + k * lanes, numbered);
-        }
-        if constexpr (D != 0) {
-            sort_registers<D + 2>(in_register);
-            for (int k = 0; k < keys; ++k) store(key + k * lanes, in_register[k]);
-        } else {
-            for (int i = 0; i < step.comparators; ++i) {
-                float* a = key + step.comparator[2 * i] * lanes;
-                float* b = key + step.comparator[2 * i + 1] * lanes;
-                vfloat low = load<vfloat>(a), high = load<vfloat>(b);
-                exchange(low, high);
-                store(a, low);
-                store(b, high);
-            }
-        }
-        store(key + keys * lanes, top);
-        OUTSAMPLE_UNROLL
-        for (int o = 0; o < outputs; ++o) {
-            vfloat sum = broadcast(step.offset[o]);
-            for (int k = 0; k < d; ++k) sum += broadcast(step.weights[o * d + k]) * load<vfloat>(h + k * lanes);
-            logit.set(o, sum);
-            slope.set(o, broadcast(step.slope[o]));
+    // The number of a breakpoint rides in the low bits of its place, which moves it by 2e-6 of itself for d = 16.
+    const auto numbered = [&](vfloat at, int number) {
+        at = min(max(at, bottom), top);
+        return (vfloat)((((vint)at + half) & place_mask) | broadcast(number));
+    };
+    for (int k = 0; k < d; ++k) {
+        const vfloat ck = load<vfloat>(c + k * block);
+        const vfloat at = ck * broadcast(step.root[k]);
+        store(key + k * lanes, numbered(at, k));
+        store(h + k * lanes, relu(ck - broadcast(step.W_hi[k] * last_range)));
+        if (step.kind[k] == Unit::wakes)
+            asleep_to = min(asleep_to, at);
+        else if (step.kind[k] == Unit::falls_asleep)
+            asleep_from = max(asleep_from, at);
+        else if (step.kind[k] == Unit::constant)
+            asleep_to = select(less(vfloat{}, ck), bottom, asleep_to);
+    }
+    for (int k = d; k < size; ++k) store(key + k * lanes, numbered(top, k));
+    store(key + size * lanes, numbered(before, size));
+    store(key + (size + 1) * lanes, numbered(after, size + 1));
+    store(key + keys * lanes, top);
+    if constexpr (Width == 8 || Width == 16) {
+        vfloat in_register[Width + 2];
+#pragma GCC unroll 18
+        for (int k = 0; k < Width + 2; ++k) in_register[k] = load<vfloat>(key + k * lanes);
+        sort_registers<Width + 2>(in_register);
+#pragma GCC unroll 18
+        for (int k = 0; k < Width + 2; ++k) store(key + k * lanes, in_register[k]);
+    } else {
+        for (int i = 0; i < step.comparators; ++i) {
+            float* a = key + step.comparator[2 * i] * lanes;
+            float* b = key + step.comparator[2 * i + 1] * lanes;
+            vfloat low = load<vfloat>(a), high = load<vfloat>(b);
+            exchange(low, high);
+            store(a, low);
+            store(b, high);
         }
     }
-
+    OUTSAMPLE_UNROLL
+    for (int o = 0; o < outputs; ++o) {
+        vfloat sum = broadcast(step.offset[o]);
+        for (int k = 0; k < d; ++k) sum += broadcast(step.weights[o * d + k]) * load<vfloat>(h + k * lanes);
+        logit.set(o, sum);
+        slope.set(o, broadcast(step.slope[o]));
+    }
     const vmask may_sleep = less(asleep_from, asleep_to);
     const bool some_sleep = any(may_sleep);
 
@@ -282,13 +297,14 @@ OUTSAMPLE_INLINE vfloat right_probability(const LastStep& step, const float* c, 
     vint pieces{}, label = before_label, switches{};
     vmask going_on{};
     vfloat place = bottom;
-    for (int i = 0; i <= keys; ++i) {
+    // The size - d keys of the padding are at `top`, so that all sorted keys from d + 2 on are, whosever they are.
+    for (int i = 0; i <= d + 2; ++i) {
         const vint bits = load<vint>(key + i * lanes);
         const vfloat next = (vfloat)(bits & place_mask);
         const vfloat length = next - place;
         const vmask some_length = less(vfloat{}, length);
         if (any(some_length)) {
-            walked = select(some_length, walked + count_me, walked);
+            walked_here = select(some_length, walked_here + count_me, walked_here);
             vfloat right, right_slope;
             if constexpr (N != 0) {
                 right = pick<N>(logit.v, label);
@@ -330,15 +346,16 @@ OUTSAMPLE_INLINE vfloat right_probability(const LastStep& step, const float* c, 
             pieces = select(fresh, pieces + 1, pieces);
             going_on = both(some, at_most(length, high));
         }
-        if (i == keys) break;
+        if (i == d + 2) break;
         const vint number = bits & number_mask;
         OUTSAMPLE_UNROLL
-        for (int o = 0; o < outputs; ++o) slope.set(o, slope.get(o) + lookup<D>(step.jump + o * stride, number));
-        switches = select(greater(number, broadcast(d - 1)), switches + 1, switches);
+        for (int o = 0; o < outputs; ++o) slope.set(o, slope.get(o) + lookup<Width>(step.jump + o * stride, number));
+        switches = select(greater(number, broadcast(size - 1)), switches + 1, switches);
         label = select(greater(switches, vint{}), broadcast(outputs - 1), before_label);
         label = select(greater(switches, broadcast(1)), after_label, label);
         place = next;
     }
+    walked += walked_here;
     total += normal_cdf(end) - normal_cdf(begin);
     for (int j = 0; j < held_pieces; ++j) total += normal_cdf(held_end[j]) - normal_cdf(held_begin[j]);
     return total;

@@ -10,6 +10,16 @@ namespace {
 
 constexpr std::uint32_t conditional_domain = 1;
 
+using Walk = decltype(&right_probability<0, 0, false>);
+
+OUTSAMPLE_INLINE Walk walk_of(int d, int outputs) {
+    if (d == 16 && outputs == 10) return right_probability<16, 10, true>;
+    const int width = walk_width(d);
+    if (width == 8) return right_probability<8, 0, false>;
+    if (width == 16) return right_probability<16, 0, false>;
+    return width ? right_probability<widest_walk, 0, false> : right_probability<0, 0, false>;
+}
+
 // A network made ready for many points: what is computed once per call stands here.
 struct Prepared {
     Network network;
@@ -18,6 +28,7 @@ struct Prepared {
     const float* second_up;
     const float* second_down;
     float *h, *next, *x, *c, *work;
+    Walk walk;
 };
 
 OUTSAMPLE_INLINE bool same_answers(const Network& network, int a, int b) {
@@ -63,7 +74,7 @@ OUTSAMPLE_INLINE void prepare_last_step(const Network& network, LastStep& last, 
                   : w < 0.0f ? Unit::falls_asleep
                              : Unit::constant;
     }
-    const int keys = d + 2;
+    const int keys = walk_size(d) + 2;
     while (last.number_mask < keys - 1) last.number_mask = 2 * last.number_mask + 1;
     for (int q = 1; q < keys; q *= 2)
         for (int k = q; k >= 1; k /= 2)
@@ -85,7 +96,7 @@ OUTSAMPLE_INLINE void prepare(const Network& network, float* scratch, Prepared& 
     prepared.x = prepared.next + d * block;
     prepared.c = prepared.x + n * block;
     prepared.work = prepared.c + (d > outputs ? d : outputs) * block;
-    float* p = prepared.work + (2 * outputs + 2 * d + 3) * lanes;
+    float* p = prepared.work + (2 * outputs + d + walk_size(d) + 3) * lanes;
     float* up = p;
     float* down = up + d;
     for (int i = 0; i < d; ++i) {
@@ -100,6 +111,7 @@ OUTSAMPLE_INLINE void prepare(const Network& network, float* scratch, Prepared& 
     prepared.second_down = down;
     p = down + d;
     prepare_last_step(network, prepared.last, p);
+    prepared.walk = walk_of(d, outputs);
 }
 
 // States after inputs x (rows `block` floats apart), into prepared.h.
@@ -171,10 +183,10 @@ OUTSAMPLE_INLINE std::int64_t sum_of_lanes(vint a) {
     return sum;
 }
 
-template <int D, int N>
+template <int D>
 RuleSum point_sum(const Network& network, const PointTable& table, std::int64_t first_group, std::int64_t last_group,
                   float* scratch) {
-    const int d = D ? D : network.hidden_size, n = network.seq_len, outputs = N ? N : network.output_size;
+    const int d = D ? D : network.hidden_size, n = network.seq_len, outputs = network.output_size;
     const int rows = point_rows(n, table.exact_last);
     Prepared prepared;
     prepare(network, scratch, prepared);
@@ -198,10 +210,9 @@ RuleSum point_sum(const Network& network, const PointTable& table, std::int64_t 
                 vfloat value;
                 if (table.exact_last) {
                     const vint count_me = select(less(vfloat{}, weight), broadcast(1), vint{});
-                    value = right_probability<D, N>(
-                        prepared.last, prepared.c + v * lanes, load<vfloat>(row), load<vfloat>(row + points_per_group),
-                        load<vint>(row + 2 * points_per_group), load<vint>(row + 3 * points_per_group), count_me,
-                        walked, prepared.work);
+                    value = prepared.walk(prepared.last, prepared.c + v * lanes, load<vfloat>(row),
+                                          load<vfloat>(row + points_per_group), load<vint>(row + 2 * points_per_group),
+                                          load<vint>(row + 3 * points_per_group), count_me, walked, prepared.work);
                 } else {
                     const vint answer = argmax(prepared.c + v * lanes, outputs, block);
                     value = select(equal(answer, load<vint>(row)), broadcast(1.0f), vfloat{});
@@ -216,7 +227,7 @@ RuleSum point_sum(const Network& network, const PointTable& table, std::int64_t 
     return result;
 }
 
-template <int D, int N>
+template <int D>
 void conditional_block(Prepared& prepared, Task task, const std::int32_t* count_me, float* values, vint& walked) {
     const int n = prepared.network.seq_len;
     before_last_input<D>(prepared, prepared.x);
@@ -224,13 +235,12 @@ void conditional_block(Prepared& prepared, Task task, const std::int32_t* count_
         vfloat before, after;
         vint before_label, after_label;
         order_switches(task, prepared.x + v * lanes, n, block, before, after, before_label, after_label);
-        store(values + v * lanes,
-              right_probability<D, N>(prepared.last, prepared.c + v * lanes, before, after, before_label, after_label,
-                                      load<vint>(count_me + v * lanes), walked, prepared.work));
+        store(values + v * lanes, prepared.walk(prepared.last, prepared.c + v * lanes, before, after, before_label,
+                                                after_label, load<vint>(count_me + v * lanes), walked, prepared.work));
     }
 }
 
-template <int D, int N>
+template <int D>
 RuleSum conditional_sum(const Network& network, Task task, std::uint64_t key, std::int64_t first, std::int64_t last,
                         float* scratch) {
     Prepared prepared;
@@ -248,7 +258,7 @@ RuleSum conditional_sum(const Network& network, Task task, std::uint64_t key, st
                 const std::int64_t sample = begin + 2 * (v / 2 * lanes + lane) + v % 2;
                 wanted[v * lanes + lane] = sample >= first && sample < last;
             }
-        conditional_block<D, N>(prepared, task, wanted, values, walked);
+        conditional_block<D>(prepared, task, wanted, values, walked);
         for (int i = 0; i < block; ++i) {
             const double value = wanted[i] ? values[i] : 0.0;
             result.sum += value;
@@ -259,7 +269,7 @@ RuleSum conditional_sum(const Network& network, Task task, std::uint64_t key, st
     return result;
 }
 
-template <int D, int N>
+template <int D>
 void conditional_values(const Network& network, Task task, const float* x, std::int64_t count, float* scratch,
                         float* probabilities) {
     const int n = network.seq_len;
@@ -272,17 +282,16 @@ void conditional_values(const Network& network, Task task, const float* x, std::
         for (int i = 0; i < block; ++i)
             for (int t = 0; t < n - 1; ++t)
                 prepared.x[t * block + i] = begin + i < count ? x[(begin + i) * (n - 1) + t] : 0.0f;
-        conditional_block<D, N>(prepared, task, uncounted, values, walked);
+        conditional_block<D>(prepared, task, uncounted, values, walked);
         for (int i = 0; i < block && begin + i < count; ++i) probabilities[begin + i] = values[i];
     }
 }
 
 }  // namespace
 
-#define OUTSAMPLE_BY_SHAPE(function, arguments)                                                    \
-    if (network.hidden_size == 16 && network.output_size == 10) return function<16, 10> arguments; \
-    if (network.hidden_size == 16) return function<16, 0> arguments;                               \
-    return function<0, 0> arguments;
+#define OUTSAMPLE_BY_SHAPE(function, arguments)                   \
+    if (network.hidden_size == 16) return function<16> arguments; \
+    return function<0> arguments;
 
 RuleSum point_sum_kernel(const Network& network, const PointTable& table, std::int64_t first_group,
                          std::int64_t last_group, float* scratch){

@@ -38,7 +38,7 @@ RuleSum added_up(const std::vector<RuleSum>& parts) {
 
 std::int64_t points_scratch(const Network& network) {
     const std::int64_t d = network.hidden_size, n = network.seq_len, outputs = network.output_size;
-    const std::int64_t keys = d + 2, stride = keys + 15;
+    const std::int64_t keys = std::max<std::int64_t>(d, 32) + 2, stride = keys + 15;
     const std::int64_t blocks = 64 * (3 * d + n + std::max(outputs, d));
     const std::int64_t walk = 16 * (2 * outputs + 2 * keys);
     const std::int64_t weights = 2 * d + outputs * (d + 2 + stride) + 2 * d;
