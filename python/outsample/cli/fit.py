@@ -12,7 +12,7 @@ from outsample.cli import _arguments
 from outsample.cubature import DEFAULT_NOISE, DEFAULT_SIZES
 
 NAME = "fit"
-HELP = "Prepare advice for a trained network, for the method empirical-cubature."
+HELP = "prepare advice for a trained network, for the method empirical-cubature"
 EXAMPLE = "outsample fit model.pth --output advice.npz --folder fit/ --threads 2"
 
 
