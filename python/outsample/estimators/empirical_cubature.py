@@ -6,6 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, overload
 
@@ -97,10 +98,7 @@ class EmpiricalCubature(Estimator):
                     f"got {shape}"
                 )
             return [fixed]
-        # Only files of this shape are opened: they are named by task and shape.
-        prefix = "{}_{}_{}".format(*shape)
-        found = [load_advice(path) for name, path in shipped_advice().items() if name.startswith(prefix)]
-        found = [advice for advice in found if advice.shape == shape]
+        found = _shipped(shape)
         if not found:
             raise ValueError(
                 f"no advice is shipped for task, hidden_size and seq_len {shape}: make it with fit_cubature and pass "
@@ -217,6 +215,14 @@ class EmpiricalCubature(Estimator):
         seconds = (time.perf_counter() - start) / len(models)
         cost = Cost(seconds, size.multiply_adds, size.points, start - before)
         return _Batch(results[:, 0], errors, noise, cost, self.method, settings, threads, _core.active_isa())
+
+
+@cache
+def _shipped(shape: tuple[str, int, int]) -> list[Advice]:
+    """The shipped advice for a shape; only files of this shape are opened, which are named by task and shape."""
+    prefix = "{}_{}_{}".format(*shape)
+    found = [load_advice(path) for name, path in shipped_advice().items() if name.startswith(prefix)]
+    return [advice for advice in found if advice.shape == shape]
 
 
 def _closest(candidates: Iterable[Advice], model: RNN) -> Advice:
