@@ -149,7 +149,25 @@ def test_readout_is_that_of_numpy(isa, units, branching):
     index = rng.integers(0, 7 * 14, (4, 3)).astype(np.int32)
     sign = rng.choice([-1, 1], (4, 3)).astype(np.float32)
     base, scale = rng.standard_normal(4), rng.random(4) + 0.5
-    core = _core.Cubature(points.forest, 7, 6, inverse_scale, linear, 0.7, hidden, bias, out, index, sign, base, scale)
+    error_levels = np.array([[0.3, 0.9, -1.0, 1.5], [0.1, 1.2, -0.8, 0.7]])
+    error = np.array([-8, 0.7, 0.2, -0.1, 0.3])
+    core = _core.Cubature(
+        points.forest,
+        7,
+        6,
+        inverse_scale,
+        linear,
+        0.7,
+        hidden,
+        bias,
+        out,
+        index,
+        sign,
+        base,
+        scale,
+        error_levels,
+        error,
+    )
     models = copies(model, 19)
     margins = points.forest.margins(rows(models), 7, 6).astype(np.float64)
     z = margins * inverse_scale[:, None]
@@ -160,12 +178,34 @@ def test_readout_is_that_of_numpy(isa, units, branching):
     networks = [m._network for m in models]
     many = core.evaluate_many(networks)
     np.testing.assert_allclose(many[:, 0], want, atol=1e-5 * count**0.5)
-    np.testing.assert_allclose(many[:, 1], levels[:, :2].mean(axis=1), rtol=1e-4)
-    np.testing.assert_allclose(many[:, 2], levels[:, 2:].mean(axis=1), rtol=1e-4)
-    np.testing.assert_array_equal(core.noise(networks[0]), many[0, 1:])
+    np.testing.assert_allclose(many[:, 2], levels[:, :2].mean(axis=1), rtol=1e-4)
+    np.testing.assert_allclose(many[:, 3], levels[:, 2:].mean(axis=1), rtol=1e-4)
+    np.testing.assert_allclose(many[:, 1], standard_errors(many[:, 2], many[:, 3], error_levels, error))
+    np.testing.assert_array_equal(core.noise(networks[0]), many[0, 2:])
     np.testing.assert_allclose([core.evaluate(x) for x in networks], many, atol=1e-5 * count**0.5, rtol=1e-4)
     np.testing.assert_array_equal(core.evaluate_many(networks, threads=3), many)
+    # Among others, the one whose sketch is nearest; the first if several are.
+    far = _core.Cubature(
+        points.forest, 7, 6, inverse_scale, linear, 0.7, hidden, bias, out, index, sign, base + 9, scale, error_levels,
+        error,
+    )  # fmt: skip
+    for x in networks:
+        assert _core.evaluate_closest([far, core, core], x) == (1, *core.evaluate(x))
+        assert _core.evaluate_closest([far], x) == (0, *far.evaluate(x))
+    with pytest.raises(ValueError, match="candidates must hold at least one"):
+        _core.evaluate_closest([], networks[0])
     assert core.multiply_adds == points.forest.multiply_adds(7, 6) + 3 * count * (1 + units) + units + 4 * (3 + 2)
+
+
+def standard_errors(small, large, levels, error):
+    """The core's formula, in numpy."""
+    log_noise = np.log((small + large) / 2)
+    u, v = (
+        (np.clip(x, least, most) - center) / scale
+        for x, (center, scale, least, most) in zip((log_noise, np.log(small / large)), levels, strict=True)
+    )
+    inside = np.exp((np.polynomial.polynomial.polyval(u, error[:4]) + error[4] * v) / 2)
+    return inside * np.maximum(1, np.exp((log_noise - levels[0, 3]) / 2))
 
 
 def test_python_features_are_the_kernel_s():
@@ -452,8 +492,8 @@ def test_sketch_measures_noise_and_its_kind(advice, model):
     small, large = np.mean([size.core.noise(m._network) for m in additive], axis=0)
     assert small > 2 * large
     many = size.core.evaluate_many([m._network for m in additive])
-    singly = [size.error(*size.core.noise(m._network)) for m in additive]
-    np.testing.assert_allclose(size.errors(many[:, 1], many[:, 2]), singly)
+    stated = standard_errors(many[:, 2], many[:, 3], size.sketch["levels"], size.arrays["error"])
+    np.testing.assert_allclose(many[:, 1], stated)
 
 
 def test_error_model_recovers_known_variances():

@@ -242,3 +242,34 @@ def test_networks_that_it_cannot_do_are_refused_with_the_reason(name):
             elif model.has_biases and estimator.needs_no_biases:
                 with pytest.raises(ValueError, match="without biases"):
                     estimator.estimate(model, 10**6, rng=0)
+
+
+def test_an_earlier_call_does_not_wave_a_bad_one_through(name):
+    estimator, budget = made(name)
+    model = network(name)
+    first = result(estimator.estimate(model, budget, rng=1))
+    assert result(estimator.estimate(model, np.int64(budget), rng=1)) == first
+    with pytest.raises(TypeError, match="budget must be an integer"):
+        estimator.estimate(model, float(budget), rng=1)
+    with pytest.raises(TypeError, match="threads must be an integer, got True"):
+        estimator.estimate(model, budget, rng=1, threads=True)
+    with pytest.raises(TypeError, match="rng must be None, an int"):
+        estimator.estimate(model, budget, rng="seed")
+    with pytest.raises(TypeError, match="model must be"):
+        estimator.estimate(np.ones(3), budget)
+    if "median" not in estimator.supports:
+        d, n = model.hidden_size, model.seq_len
+        with pytest.raises(ValueError, match="supports the tasks"):
+            estimator.estimate(random_rnn(d, n, "median"), budget)
+
+
+def test_what_is_kept_does_not_outlive_a_setting(name):
+    """Checked and prepared again after an attribute was set; the same for any number of budgets."""
+    estimator, budget = made(name)
+    model = network(name)
+    before = [result(estimator.estimate(model, budget + extra, rng=1)) for extra in range(20)]
+    assert [result(estimator.estimate(model, budget + extra, rng=1)) for extra in range(20)] == before
+    for setting in estimator.settings:
+        setattr(estimator, setting, getattr(estimator, setting))
+        assert not estimator._plans
+    assert result(estimator.estimate(model, budget, rng=1)) == before[0]

@@ -1,6 +1,8 @@
 #include "bind_network.hpp"
 #include "outsample/cubature.hpp"
 
+#include <algorithm>
+#include <limits>
 #include <string>
 
 namespace {
@@ -107,6 +109,31 @@ void check_network(const outsample::Cubature& cubature, const outsample::Network
                                     ", seq_len " + std::to_string(cubature.seq_len()) + " and no biases");
 }
 
+outsample::CubatureResult evaluated(const outsample::Cubature& cubature, const PyNetwork& network) {
+    check_network(cubature, network.view());
+    py::gil_scoped_release release;
+    return cubature.evaluate(network.view().W_hh);
+}
+
+py::tuple evaluate_closest(const std::vector<std::shared_ptr<outsample::Cubature>>& candidates,
+                           const PyNetwork& network) {
+    if (candidates.empty()) throw std::invalid_argument("candidates must hold at least one");
+    std::size_t closest = 0;
+    if (candidates.size() > 1) {
+        double least = std::numeric_limits<double>::infinity();
+        for (std::size_t i = 0; i < candidates.size(); ++i) {
+            check_network(*candidates[i], network.view());
+            const auto noise = candidates[i]->noise(network.view().W_hh);
+            if (noise.small + noise.large < least) {
+                least = noise.small + noise.large;
+                closest = i;
+            }
+        }
+    }
+    const auto r = evaluated(*candidates[closest], network);
+    return py::make_tuple(closest, r.value, r.standard_error, r.small, r.large);
+}
+
 }  // namespace
 
 void bind_cubature(py::module_& m) {
@@ -135,8 +162,15 @@ void bind_cubature(py::module_& m) {
         .def(py::init([](const Forest& forest, int hidden_size, int outputs, const Array<float>& inverse_scale,
                          const Array<float>& linear, double intercept, const Array<float>& hidden,
                          const Array<float>& bias, const Array<float>& out, const Array<int>& index,
-                         const Array<float>& sign, const Array<double>& sum, const Array<double>& scale) {
+                         const Array<float>& sign, const Array<double>& sum, const Array<double>& scale,
+                         const Array<double>& levels, const Array<double>& error) {
+                 require_shape(levels, "levels", {2, 4});
+                 require_shape(error, "error", {5});
                  Cubature::Readout readout;
+                 const double* l = levels.data();
+                 readout.error.level = {l[0], l[1], l[2], l[3]};
+                 readout.error.ratio = {l[4], l[5], l[6], l[7]};
+                 std::copy_n(error.data(), 5, readout.error.coefficients);
                  readout.sketch.index = integers(index);
                  readout.sketch.sign = floats(sign);
                  readout.sketch.sum = {sum.data(), sum.data() + sum.size()};
@@ -150,20 +184,15 @@ void bind_cubature(py::module_& m) {
                  return Cubature(forest, hidden_size, outputs, std::move(readout));
              }),
              "forest"_a, "hidden_size"_a, "outputs"_a, "inverse_scale"_a, "linear"_a, "intercept"_a, "hidden"_a,
-             "bias"_a, "out"_a, "index"_a, "sign"_a, "sum"_a, "scale"_a)
+             "bias"_a, "out"_a, "index"_a, "sign"_a, "sum"_a, "scale"_a, "levels"_a, "error"_a)
         .def_property_readonly("multiply_adds", &Cubature::multiply_adds)
         .def(
             "evaluate",
             [](const Cubature& cubature, const PyNetwork& network) {
-                check_network(cubature, network.view());
-                outsample::CubatureResult result;
-                {
-                    py::gil_scoped_release release;
-                    result = cubature.evaluate(network.view().W_hh);
-                }
-                return py::make_tuple(result.value, result.small, result.large);
+                const auto r = evaluated(cubature, network);
+                return py::make_tuple(r.value, r.standard_error, r.small, r.large);
             },
-            "network"_a, "Value, and noise of the small and large weights, of one network.")
+            "network"_a, "Value, its standard error, and noise of the small and large weights, of one network.")
         .def(
             "noise",
             [](const Cubature& cubature, const PyNetwork& network) {
@@ -181,8 +210,8 @@ void bind_cubature(py::module_& m) {
                     check_network(cubature, network->view());
                     pointers.push_back(network->view().W_hh);
                 }
-                Array<double> result({py::ssize_t(networks.size()), py::ssize_t(3)});
-                static_assert(sizeof(outsample::CubatureResult) == 3 * sizeof(double));
+                Array<double> result({py::ssize_t(networks.size()), py::ssize_t(4)});
+                static_assert(sizeof(outsample::CubatureResult) == 4 * sizeof(double));
                 auto* out = reinterpret_cast<outsample::CubatureResult*>(result.mutable_data());
                 {
                     py::gil_scoped_release release;
@@ -190,5 +219,10 @@ void bind_cubature(py::module_& m) {
                 }
                 return result;
             },
-            "networks"_a, "threads"_a = 1, "Values and noise levels (networks, 3).");
+            "networks"_a, "threads"_a = 1,
+            "Values, standard errors and noise of small and large weights (networks, 4).");
+
+    m.def(
+        "evaluate_closest", &evaluate_closest, "candidates"_a, "network"_a,
+        "Index of the candidate whose trained network is closest, the first of equals, and what its `evaluate` says.");
 }

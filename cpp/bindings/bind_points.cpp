@@ -11,15 +11,14 @@ py::tuple point_sums(const PyNetwork& network, const Array<float>& tables, bool 
                                     std::to_string(outsample::points_per_group) + ")");
     const std::int64_t count = tables.shape(0), groups = tables.shape(1);
     const float* data = tables.data();
-    Array<double> sums(count);
-    double* out = sums.mutable_data();
+    std::vector<double> sums(count);
     std::int64_t walked = 0;
     {
         py::gil_scoped_release release;
         for (std::int64_t i = 0; i < count; ++i) {
             const float* table = data + i * groups * rows * outsample::points_per_group;
             const auto result = outsample::point_sum(view, {table, groups, exact_last}, threads);
-            out[i] = result.sum;
+            sums[i] = result.sum;
             walked += result.walked;
         }
     }

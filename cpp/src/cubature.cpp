@@ -1,6 +1,7 @@
 #include "outsample/cubature.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -244,6 +245,19 @@ long long Cubature::multiply_adds() const {
            static_cast<long long>(readout_.sketch.index.size() + 2 * readout_.sketch.sum.size());
 }
 
+double ErrorModel::operator()(double small, double large) const {
+    constexpr double tiny = 1e-300;
+    auto standardised = [](const Measure& m, double x) {
+        return (std::min(std::max(x, m.least), m.most) - m.center) / m.scale;
+    };
+    const double log_level = std::log(std::max((small + large) / 2, tiny));
+    const double u = standardised(level, log_level);
+    const double v = standardised(ratio, std::log(std::max(small, tiny) / std::max(large, tiny)));
+    const double* e = coefficients;
+    const double inside = std::exp((e[0] + u * (e[1] + u * (e[2] + u * e[3])) + e[4] * v) / 2);
+    return inside * std::max(1.0, std::exp((log_level - level.most) / 2));
+}
+
 CubatureResult Cubature::evaluate(const float* weights) const {
     const int lanes = OUTSAMPLE_KERNEL(cubature_lanes)();
     const Lanes& a =
@@ -272,6 +286,7 @@ CubatureResult Cubature::evaluate(const float* weights) const {
     OUTSAMPLE_KERNEL(cubature_readout_one)(view, readout, weights, scratch.data(), sums.data());
     CubatureResult result = noise(weights);
     result.value = sums[0] + readout_.intercept;
+    result.standard_error = readout_.error(result.small, result.large);
     return result;
 }
 
@@ -287,7 +302,7 @@ CubatureResult Cubature::noise(const float* weights) const {
         sum /= sketch.scale[g];
         levels[g >= half] += sum * sum / half;
     }
-    return {0.0, levels[0], levels[1]};
+    return {0.0, 0.0, levels[0], levels[1]};
 }
 
 void Cubature::evaluate_many(const float* const* weights, std::int64_t count, CubatureResult* results,
@@ -306,8 +321,10 @@ void Cubature::evaluate_many(const float* const* weights, std::int64_t count, Cu
                         sums.resize((1 + units) * cubature_max_lanes);
                         OUTSAMPLE_KERNEL(cubature_readout_many)(view, readout, packed, scratch, sums.data());
                         for (int lane = 0; lane < filled; ++lane) {
-                            results[first + lane] = noise(weights[first + lane]);
-                            results[first + lane].value = sums[lane] + readout_.intercept;
+                            CubatureResult& result = results[first + lane];
+                            result = noise(weights[first + lane]);
+                            result.value = sums[lane] + readout_.intercept;
+                            result.standard_error = readout_.error(result.small, result.large);
                         }
                     });
 }

@@ -15,7 +15,7 @@ inverse_scale      (points,)                1 / standard deviation of the margin
 linear             (points, 3)              weights of tanh(0.5 z), tanh(1.5 z), tanh(4.5 z), z = margin x inverse_scale
 hidden, bias, out  (points, 3, u), (u,) x 2 small network on the same features; u may be 0
 intercept          ()                       constant term
-error              (5,)                     log of the squared standard error (see `AdviceSize.error`)
+error              (5,)                     log of the squared standard error: 1, u, u^2, u^3, v
 ================== ======================== ==================================================================
 
 and for all sizes together
@@ -106,6 +106,8 @@ class AdviceSize:
             s["sign"],
             s["sum"],
             s["scale"],
+            s["levels"],
+            a["error"],
         )
 
     @cached_property
@@ -122,34 +124,6 @@ class AdviceSize:
     def range(self) -> float:
         """Largest relative noise, as the sketch measures it, for which the standard error is calibrated."""
         return float(np.exp(self.sketch["levels"][0, 3] / 2))
-
-    @cached_property
-    def _error_model(self) -> list[float]:
-        return [*self.sketch["levels"].ravel().tolist(), *self.arrays["error"].tolist()]
-
-    def error(self, small: float, large: float) -> float:
-        """Standard error of an estimate, given the noise of small and of large weights.
-
-        The log of the squared error is a cubic polynomial in the log of the mean noise plus a linear term in the log of
-        the ratio of both, fitted to networks that nothing else was fitted on. Beyond the noise of those networks the
-        error grows in proportion to it, which is a warning rather than a measurement.
-        """
-        c0, w0, least0, most0, c1, w1, least1, most1, e0, e1, e2, e3, e4 = self._error_model
-        level = math.log(max((small + large) / 2, 1e-300))
-        u = (min(max(level, least0), most0) - c0) / w0
-        ratio = math.log(max(small, 1e-300) / max(large, 1e-300))
-        v = (min(max(ratio, least1), most1) - c1) / w1
-        inside = math.exp((e0 + u * (e1 + u * (e2 + u * e3)) + e4 * v) / 2)
-        return inside * max(1.0, math.exp((level - most0) / 2))
-
-    def errors(self, small: NDArray[np.float64], large: NDArray[np.float64]) -> NDArray[np.float64]:
-        """As `error`, for many networks."""
-        c0, w0, least0, most0, c1, w1, least1, most1, e0, e1, e2, e3, e4 = self._error_model
-        level = np.log(np.maximum((small + large) / 2, 1e-300))
-        u = (np.clip(level, least0, most0) - c0) / w0
-        v = (np.clip(np.log(np.maximum(small, 1e-300) / np.maximum(large, 1e-300)), least1, most1) - c1) / w1
-        inside = np.exp((e0 + u * (e1 + u * (e2 + u * e3)) + e4 * v) / 2)
-        return np.asarray(inside * np.maximum(1.0, np.exp((level - most0) / 2)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -47,11 +47,15 @@ class Model(ABC):
         Sequence length n.
     name : str
         For tables and messages.
+    shape : tuple
+        All but the weights: task, sizes, and which biases there are. Hashable; the same for networks that an estimator
+        can treat alike.
     """
 
     task: Task
     seq_len: int
     name: str
+    shape: tuple[Any, ...]
 
     @property
     @abstractmethod
@@ -149,7 +153,10 @@ class RNN(Model):
                 f"seq_len {self.seq_len}, got {self.W_oh.shape[0]}"
             )
         put("_network", network)
+        biases = self.b_h is not None, self.b_o is not None
+        put("shape", (RNN, self.task.name, self.hidden_size, self.seq_len, *biases))
 
+    shape: tuple[Any, ...] = field(init=False, default=())
     _network: _core.Network = field(init=False, default=None)  # type: ignore[assignment]
 
     @property

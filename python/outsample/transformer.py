@@ -61,6 +61,7 @@ class Transformer(Model):
     name: str = ""
     task: Task = field(init=False, default=TASKS["longest_cycle"])
     seq_len: int = field(init=False, default=0)
+    shape: tuple[Any, ...] = field(init=False, default=())
     _transformer: _core.Transformer = field(init=False, default=None)  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
@@ -69,6 +70,7 @@ class Transformer(Model):
         # The core checks the shapes against each other.
         transformer = _core.Transformer(self.embed, self.pos_embed, self.in_proj, self.out_proj, self.unembed)
         object.__setattr__(self, "seq_len", int(self.embed.shape[0]))
+        object.__setattr__(self, "shape", (Transformer, self.hidden_size, self.seq_len, self.layers))
         object.__setattr__(self, "_transformer", transformer)
 
     @property

@@ -83,8 +83,23 @@ struct Sketch {
     std::vector<double> scale;  // per group: root of the sum of its squared weights
 };
 
+// The standard error as a function of the noise. Its squared logarithm is a cubic polynomial in the logarithm of the
+// mean noise plus a linear term in the logarithm of the ratio of both halves, fitted to networks that nothing else was
+// fitted on. Beyond the noise of those networks the error grows in proportion to it, which is a warning rather than a
+// measurement.
+struct ErrorModel {
+    struct Measure {
+        double center, scale, least, most;
+    };
+    Measure level, ratio;
+    double coefficients[5];  // 1, u, u^2, u^3 of the level, v of the ratio
+
+    double operator()(double small, double large) const;
+};
+
 struct CubatureResult {
     double value;
+    double standard_error;
     double small, large;  // mean over the groups of each half of ((sum - trained network's) / scale)^2
 };
 
@@ -95,6 +110,7 @@ class Cubature {
         std::vector<float> inverse_scale, linear, hidden, bias, out;
         double intercept = 0;
         Sketch sketch;
+        ErrorModel error;
     };
     // A sketch has an even number of groups.
     // linear: leaves x 3; hidden: leaves x 3 x units; bias and out: units.
@@ -111,7 +127,7 @@ class Cubature {
     // weights: W_hh, W_hi, W_oh one after the other. Points in lanes.
     CubatureResult evaluate(const float* weights) const;
 
-    // The sketch alone: value is not set.
+    // The sketch alone: value and error are not set.
     CubatureResult noise(const float* weights) const;
 
     // Networks in lanes; the same values up to the order of additions.

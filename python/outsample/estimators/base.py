@@ -8,7 +8,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple
+
+from numpy.random import SeedSequence
 
 from outsample import _core
 from outsample.models import Model
@@ -40,7 +43,7 @@ class AdviceCost(NamedTuple):
     seconds: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Cost:
     """What an estimate cost.
 
@@ -61,8 +64,26 @@ class Cost:
     evaluations: float = 0.0
     setup_seconds: float = 0.0
 
+    # Written out here and below: what dataclasses make for frozen classes takes three times as long, which counts
+    # where an estimate takes microseconds.
+    def __init__(
+        self,
+        seconds: float = math.nan,
+        multiply_adds: float = 0.0,
+        evaluations: float = 0.0,
+        setup_seconds: float = 0.0,
+    ) -> None:
+        fields = self.__dict__
+        fields["seconds"] = seconds
+        fields["multiply_adds"] = multiply_adds
+        fields["evaluations"] = evaluations
+        fields["setup_seconds"] = setup_seconds
 
-@dataclass(frozen=True)
+
+_FREE = Cost()
+
+
+@dataclass(frozen=True, init=False)
 class Estimate:
     """An estimated accuracy (or mean squared error), with its error and its cost.
 
@@ -89,12 +110,33 @@ class Estimate:
 
     value: float
     standard_error: float | None = None
-    cost: Cost = field(default_factory=Cost)
+    cost: Cost = _FREE
     method: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
     threads: int = 1
     isa: str = ""
     interval: Any = field(default=None, repr=False, compare=False)
+
+    def __init__(
+        self,
+        value: float,
+        standard_error: float | None = None,
+        cost: Cost = _FREE,
+        method: str = "",
+        settings: Mapping[str, Any] | None = None,
+        threads: int = 1,
+        isa: str = "",
+        interval: Any = None,
+    ) -> None:
+        fields = self.__dict__
+        fields["value"] = value
+        fields["standard_error"] = standard_error
+        fields["cost"] = cost
+        fields["method"] = method
+        fields["settings"] = {} if settings is None else settings
+        fields["threads"] = threads
+        fields["isa"] = isa
+        fields["interval"] = interval
 
     def confidence_interval(self, level: float = 0.95) -> ConfidenceInterval:
         """Two-sided confidence interval.
@@ -134,6 +176,17 @@ class Estimate:
         return ", ".join(parts)
 
 
+class _Plan(NamedTuple):
+    """What need not be found again for networks of a shape, at a budget: it is checked and prepared for."""
+
+    settings: dict[str, Any]
+    prepared: Any
+
+
+#: Plans that an estimator keeps. They may hold large tables.
+_MOST_PLANS = 16
+
+
 class Estimator(ABC):
     """Base class of all methods.
 
@@ -149,9 +202,10 @@ class Estimator(ABC):
     `_estimate` gets checked arguments: ``rng`` is a SeedSequence, ``budget`` an int. It returns an `Estimate`; the
     base class fills in the wall time, the method's name, the number of threads and the instruction set. Class
     attributes say the rest: ``method`` (name in tables; by default the class name in lower case with hyphens),
-    ``league``, ``supports`` (names of the tasks), ``needs_no_biases``. Override `minimum_budget` if one forward pass
-    is not enough, and `prepare` to make tables that do not depend on the weights, so that their cost is reported as
-    set-up. Constructors take keyword arguments and only store them.
+    ``league``, ``supports`` (names of the tasks), ``needs_no_biases``, ``by_shape``, ``draws``. Override
+    `minimum_budget` if one forward pass is not enough, and `prepare` to make tables that do not depend on the weights,
+    so that their cost is reported as set-up; `prepared` hands them to `_estimate`. Constructors take keyword arguments
+    and only store them.
     """
 
     method: ClassVar[str] = ""
@@ -159,6 +213,22 @@ class Estimator(ABC):
     supports: ClassVar[frozenset[str]] = frozenset({"2nd_argmax", "argmax", "argmedian", "median"})
     #: True for methods that rely on logits(c x) = c logits(x).
     needs_no_biases: ClassVar[bool] = False
+    #: True for methods of which `check`, `minimum_budget` and `prepare` have the same outcome for all networks of a
+    #: shape. They are called once for each shape and budget then; whatever else the weights decide, `_estimate` sees to.
+    by_shape: bool = False
+    #: False for methods that draw nothing: where no ``rng`` is given, `_estimate` gets None rather than a seed.
+    draws: ClassVar[bool] = True
+
+    # By shape and budget. Replaced, never changed, so that other threads can go on reading.
+    _plans: Mapping[tuple[Any, int], _Plan] = MappingProxyType({})
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+        if not name.startswith("_"):
+            self._plans = {}  # made with other settings
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_plans": {}}  # made again rather than sent to other processes
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -199,8 +269,13 @@ class Estimator(ABC):
         if self.needs_no_biases and model.has_biases:
             raise ValueError(f"method {self.method} needs a network without biases, got one with biases")
 
-    def prepare(self, model: Any, budget: int) -> None:  # noqa: B027 - optional to override
+    def prepare(self, model: Any, budget: int) -> Any:
         """Make whatever does not depend on the weights (only on their shape), so that `estimate` need not."""
+
+    def prepared(self, model: Any, budget: int) -> Any:
+        """What `prepare` returns, made once for each shape and budget if the method is `by_shape`."""
+        plan = self._plans.get((model.shape, budget))
+        return self.prepare(model, budget) if plan is None else plan.prepared
 
     def estimate(self, model: Model, budget: int, *, rng: RNGLike = None, threads: int = 1) -> Estimate:
         """Estimate the accuracy of a network (its mean squared error for the median task).
@@ -228,19 +303,37 @@ class Estimator(ABC):
         ValueError
             If the budget is below the method's minimum, or the method cannot work with this network.
         """
-        self.check(model)
-        budget = _integer(budget, "budget", 1)
-        threads = _integer(threads, "threads", 1)
+        start, setup = time.perf_counter(), 0.0
+        plan = None
+        if type(budget) is int and type(threads) is int and threads > 0:
+            plan = self._plans.get((getattr(model, "shape", None), budget))
+        if plan is None:
+            budget, threads, plan, setup = self._admit(model, budget, threads)
+        if type(rng) is not SeedSequence and (self.draws or rng is not None):
+            rng = seed_sequence(rng)
+        result = self._estimate(model, model.task, budget, rng, threads)
+        return self._completed(result, plan, time.perf_counter() - start - setup, setup, threads)
+
+    def _check_budget(self, model: Any, budget: int) -> None:
         minimum = self.minimum_budget(model)
         if budget < minimum:
             raise ValueError(f"budget must be at least {minimum} for method {self.method}, got {budget}")
-        seed = seed_sequence(rng)
-        before = time.perf_counter()
-        self.prepare(model, budget)
+
+    def _admit(self, model: Any, budget: Any, threads: Any) -> tuple[int, int, _Plan, float]:
+        """Check all arguments: budget and threads as int, the plan, and how long preparing took."""
+        self.check(model)
+        budget = _integer(budget, "budget", 1)
+        threads = _integer(threads, "threads", 1)
+        plan = self._plans.get((model.shape, budget))
+        if plan is not None:
+            return budget, threads, plan, 0.0
+        self._check_budget(model, budget)
         start = time.perf_counter()
-        result = self._estimate(model, model.task, budget, seed, threads)
-        seconds = time.perf_counter() - start
-        return self._completed(result, seconds, start - before, threads)
+        plan = _Plan(self.settings, self.prepare(model, budget))
+        if self.by_shape:
+            kept = self._plans if len(self._plans) < _MOST_PLANS else {}
+            self._plans = {**kept, (model.shape, budget): plan}
+        return budget, threads, plan, time.perf_counter() - start
 
     def estimate_many(
         self, models: Sequence[Any], budget: int, *, rng: RNGLike = None, threads: int = 1
@@ -249,18 +342,17 @@ class Estimator(ABC):
 
         Methods that can do a batch faster than one network after another override this.
         """
-        seeds = seed_sequence(rng).spawn(len(models))
+        seeds: Sequence[Any] = [None] * len(models) if not self.draws else seed_sequence(rng).spawn(len(models))
         return [self.estimate(m, budget, rng=s, threads=threads) for m, s in zip(models, seeds, strict=True)]
 
-    def _completed(self, result: Estimate, seconds: float, setup_seconds: float, threads: int) -> Estimate:
-        # Written out: dataclasses.replace would take as long as sampling a hundred inputs.
+    def _completed(self, result: Estimate, plan: _Plan, seconds: float, setup_seconds: float, threads: int) -> Estimate:
         cost = result.cost
         return Estimate(
             result.value,
             result.standard_error,
             Cost(seconds, cost.multiply_adds, cost.evaluations, cost.setup_seconds + setup_seconds),
             result.method or self.method,
-            {**self.settings, **result.settings},
+            {**plan.settings, **result.settings},
             threads,
             _core.active_isa(),
             result.interval,

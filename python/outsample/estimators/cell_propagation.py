@@ -56,6 +56,8 @@ class CellPropagation(Estimator):
     """
 
     league = "deterministic"
+    by_shape = True
+    draws = False
 
     def __init__(
         self,

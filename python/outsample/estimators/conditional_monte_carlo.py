@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 from outsample import _core
 from outsample.estimators.base import Cost, Estimate, Estimator
@@ -30,6 +30,7 @@ class ConditionalMonteCarlo(Estimator):
 
     league = "sampling"
     supports = frozenset({"2nd_argmax", "argmax", "argmedian"})
+    by_shape = True
 
     def check(self, model: RNN) -> None:
         super().check(model)
@@ -38,15 +39,19 @@ class ConditionalMonteCarlo(Estimator):
     def minimum_budget(self, model: RNN) -> int:
         return budget_of(model, 2, exact_last=True)  # two samples, for a standard error
 
+    def prepare(self, model: RNN, budget: int) -> tuple[int, RuleCost]:
+        """Number of samples, and what they cost."""
+        return affordable_points(model, budget, exact_last=True), RuleCost.of(model, exact_last=True)
+
     def _estimate(self, model: RNN, task: Task, budget: int, rng: Any, threads: int) -> Estimate:
-        samples = affordable_points(model, budget, exact_last=True)
+        samples, cost = self.prepared(model, budget)
         total, squares, walked = _core.conditional_sum(model._network, task.name, samples, philox_key(rng), 0, threads)
         mean = total / samples
         variance = max(squares - total * mean, 0.0) / (samples - 1)
         return Estimate(
             value=mean,
             standard_error=math.sqrt(variance / samples),
-            cost=rule_cost(model, samples, walked, exact_last=True),
+            cost=cost.total(samples, walked),
         )
 
 
@@ -56,15 +61,27 @@ def require_two_inputs(estimator: Estimator, model: RNN) -> None:
         raise ValueError(f"method {estimator.method} needs seq_len of at least 2, got {model.seq_len}")
 
 
-def rule_cost(model: RNN, points: int, walked: int, *, exact_last: bool) -> Cost:
-    """What a rule took: what is computed once per network, its points, and the intervals walked on the last input."""
-    once, point, interval = _core.rule_cost(model._network, exact_last)
-    return Cost(multiply_adds=float(once + point * points + interval * walked), evaluations=float(points))
+class RuleCost(NamedTuple):
+    """Multiply-adds of a rule: once per network, for each point, for each interval walked on the last input."""
+
+    once: int
+    point: int
+    interval: int
+
+    @classmethod
+    def of(cls, model: RNN, *, exact_last: bool) -> RuleCost:
+        """For networks of this shape."""
+        return cls(*_core.rule_cost(model._network, exact_last))
+
+    def total(self, points: int, walked: int) -> Cost:
+        """What so many points took with the intervals walked for them."""
+        once, point, interval = self
+        return Cost(multiply_adds=float(once + point * points + interval * walked), evaluations=float(points))
 
 
 def _most_per_point(model: RNN, exact_last: bool) -> tuple[int, int]:
-    once, point, interval = _core.rule_cost(model._network, exact_last)
-    return once, point + interval * (model.hidden_size + 3)
+    cost = RuleCost.of(model, exact_last=exact_last)
+    return cost.once, cost.point + cost.interval * (model.hidden_size + 3)
 
 
 def affordable_points(model: RNN, budget: int, *, exact_last: bool) -> int:

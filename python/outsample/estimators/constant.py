@@ -28,6 +28,8 @@ class Constant(Estimator):
 
     league = "with advice"
     supports = frozenset({"2nd_argmax", "argmax", "argmedian"})
+    by_shape = True
+    draws = False
 
     def __init__(self, *, value: float | None = None, standard_error: float | None = None) -> None:
         self.value = value

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from outsample import _core
 from outsample.advice import Advice, AdviceSize, load_advice, shipped_advice
-from outsample.estimators.base import AdviceCost, Cost, Estimate, Estimator, _integer
+from outsample.estimators.base import AdviceCost, Cost, Estimate, Estimator
 from outsample.models import RNN
 from outsample.seeding import RNGLike
 from outsample.tasks import Task
@@ -61,16 +61,14 @@ class EmpiricalCubature(Estimator):
     league = "with advice"
     supports = frozenset({"2nd_argmax", "argmax", "argmedian"})
     needs_no_biases = True
+    by_shape = True
+    draws = False
 
     def __init__(self, *, advice: Advice | str | Path | None = None, size: int | None = None) -> None:
         self.advice = advice
         self.size = size
         self._fixed: Advice | None = None
         self._used: Advice | None = None
-        self._plans: dict[tuple[str, int, int], dict[Advice, tuple[AdviceSize, _core.Cubature]]] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_plans": {}}  # the core's objects do not travel between processes
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -132,12 +130,11 @@ class EmpiricalCubature(Estimator):
             raise ValueError(f"size must be one of {', '.join(map(str, advice.sizes))}, got {self.size}")
         return advice.sizes[self.size]
 
-    def _plan(self, model: RNN, budget: int) -> tuple[Advice, AdviceSize]:
-        advice = self._used = self.choose(model)
-        return advice, self._size(advice, budget)
-
-    def prepare(self, model: Any, budget: int) -> None:
-        self._plan(model, budget)[1].core  # noqa: B018 - arranged for the core on first use
+    def prepare(self, model: Any, budget: int) -> tuple[list[Advice], list[AdviceSize], list[_core.Cubature]]:
+        """All advice for networks of this shape, and the sizes that the budget allows."""
+        candidates = self._candidates(model)
+        sizes = [self._size(advice, budget) for advice in candidates]
+        return candidates, sizes, [size.core for size in sizes]
 
     def _warn(self, advice: Advice, noise: float, size: AdviceSize, count: int) -> None:
         who = "the network's" if count == 1 else f"{count} networks'"
@@ -148,35 +145,22 @@ class EmpiricalCubature(Estimator):
             stacklevel=4,
         )
 
-    def estimate(self, model: Any, budget: int, *, rng: RNGLike = None, threads: int = 1) -> Estimate:
-        # The method is so fast that the general path would take longer than the estimate; the core still checks the
-        # network's shape.
-        start = time.perf_counter()
-        plans = self._plans.get((model.task.name, model.hidden_size, budget)) if isinstance(model, RNN) else None
-        if plans is None or threads != 1:
-            return super().estimate(model, budget, rng=rng, threads=threads)
-        advice = next(iter(plans)) if self._fixed is not None else _closest(plans, model)
-        size, core = plans[advice]
-        value, small, large = core.evaluate(model._network)
-        error = size.error(small, large)
-        noise = math.sqrt((small + large) / 2)
-        if noise > size.range:
-            self._warn(advice, noise, size, 1)
-        cost = Cost(time.perf_counter() - start, size.multiply_adds, size.points)
-        settings = {"advice": advice.name, "size": size.budget, "noise": noise}
-        return Estimate(value, error, cost, self.method, settings, 1, _core.active_isa())
-
     def _estimate(self, model: Any, task: Task, budget: int, rng: Any, threads: int) -> Estimate:
-        advice, size = self._plan(model, budget)
-        sizes = {other: self._size(other, budget) for other in self._candidates(model)}
-        self._plans[task.name, model.hidden_size, budget] = {a: (s, s.core) for a, s in sizes.items()}
-        value, small, large = size.core.evaluate(model._network)
+        candidates, sizes, cores = self.prepared(model, budget)
+        closest, value, error, small, large = _core.evaluate_closest(cores, model._network)
+        advice, size = candidates[closest], sizes[closest]
         noise = math.sqrt((small + large) / 2)
+        if noise > _SAME_NETWORK and self._fixed is None:
+            self.choose(model)  # refuses it
+        if size.budget > budget:  # the sizes of another advice than the first network's of this shape
+            self._check_budget(model, budget)
         if noise > size.range:
             self._warn(advice, noise, size, 1)
+        if self._used is not advice:
+            self._used = advice
         return Estimate(
             value=value,
-            standard_error=size.error(small, large),
+            standard_error=error,
             cost=Cost(multiply_adds=size.multiply_adds, evaluations=size.points),
             settings={"advice": advice.name, "size": size.budget, "noise": noise},
         )
@@ -191,30 +175,22 @@ class EmpiricalCubature(Estimator):
         """
         if not models:
             return []
-        before = time.perf_counter()
         first = models[0]
-        self.check(first)
-        assert isinstance(first, RNN)  # as check says
-        budget = _integer(budget, "budget", 1)
-        threads = _integer(threads, "threads", 1)
-        minimum = self.minimum_budget(first)
-        if budget < minimum:
-            raise ValueError(f"budget must be at least {minimum} for method {self.method}, got {budget}")
-        advice, size = self._plan(first, budget)
-        core = size.core
+        budget, threads, plan, setup = self._admit(first, budget, threads)
         start = time.perf_counter()
+        advice = self._used = self.choose(first)
+        self._check_budget(first, budget)
+        size = self._size(advice, budget)
         for model in models:
             if model.task is not first.task:
                 raise ValueError(f"models must all be of task {first.task.name}, got {model.task.name}")
-        results = core.evaluate_many([model._network for model in models], threads)
-        errors = size.errors(results[:, 1], results[:, 2])
-        noise = np.sqrt((results[:, 1] + results[:, 2]) / 2)
+        results = size.core.evaluate_many([model._network for model in models], threads)
+        noise = np.sqrt((results[:, 2] + results[:, 3]) / 2)
         if far := int((noise > size.range).sum()):
             self._warn(advice, float(noise.max()), size, far)
-        settings = {"advice": advice.name, "size": size.budget}
-        seconds = (time.perf_counter() - start) / len(models)
-        cost = Cost(seconds, size.multiply_adds, size.points, start - before)
-        return _Batch(results[:, 0], errors, noise, cost, self.method, settings, threads, _core.active_isa())
+        settings = {**plan.settings, "advice": advice.name, "size": size.budget}
+        cost = Cost((time.perf_counter() - start) / len(models), size.multiply_adds, size.points, setup)
+        return _Batch(results, noise, cost, self.method, settings, threads, _core.active_isa())
 
 
 @cache
@@ -242,8 +218,7 @@ class _Batch(Sequence[Estimate]):
 
     def __init__(
         self,
-        values: NDArray[np.float64],
-        errors: NDArray[np.float64],
+        results: NDArray[np.float64],
         noise: NDArray[np.float64],
         cost: Cost,
         method: str,
@@ -251,12 +226,12 @@ class _Batch(Sequence[Estimate]):
         threads: int,
         isa: str,
     ) -> None:
-        self._values, self._errors, self._noise, self._settings = values, errors, noise, settings
+        self._results, self._noise, self._settings = results, noise, settings
         self._common = (method, threads, isa)
         self._cost = cost
 
     def __len__(self) -> int:
-        return len(self._values)
+        return len(self._results)
 
     @overload
     def __getitem__(self, index: int) -> Estimate: ...
@@ -267,5 +242,5 @@ class _Batch(Sequence[Estimate]):
             return [self[i] for i in range(*index.indices(len(self)))]
         method, threads, isa = self._common
         settings = {**self._settings, "noise": float(self._noise[index])}
-        value, error = float(self._values[index]), float(self._errors[index])
+        value, error = map(float, self._results[index, :2])
         return Estimate(value, error, self._cost, method, settings, threads, isa)

@@ -27,6 +27,8 @@ class Enumeration(Estimator):
 
     league = "deterministic"
     supports = frozenset({"longest_cycle"})
+    by_shape = True
+    draws = False
 
     def check(self, model: Any) -> None:
         super().check(model)

@@ -37,6 +37,7 @@ class ExactIntegration(Estimator):
 
     method = "exact"
     league = "deterministic"
+    draws = False
     needs_no_biases = True
 
     def check(self, model: Any) -> None:

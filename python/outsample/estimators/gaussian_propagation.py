@@ -37,6 +37,8 @@ class GaussianPropagation(Estimator):
     """
 
     league = "deterministic"
+    by_shape = True
+    draws = False
 
     #: Values of the median among which the median task is split.
     NODES = 32

@@ -81,6 +81,7 @@ class MonteCarlo(Estimator):
 
     league = "sampling"
     supports = frozenset({"2nd_argmax", "argmax", "argmedian", "median", "longest_cycle"})
+    by_shape = True
 
     def __init__(self, *, quantity: str | SampleFunction | None = None) -> None:
         self.quantity = quantity
@@ -110,17 +111,21 @@ class MonteCarlo(Estimator):
         if (quantity == "mean_squared_error") != (model.task.quantity == "mean_squared_error"):
             raise ValueError(f"quantity {quantity} is not defined for task {model.task.name}")
 
+    def prepare(self, model: Model, budget: int) -> Cost:
+        """The cost, which depends on nothing else."""
+        return Cost(multiply_adds=float(budget * model.forward_multiply_adds), evaluations=float(budget))
+
     def _estimate(self, model: RNN | Transformer, task: Task, budget: int, rng: Any, threads: int) -> Estimate:
-        if isinstance(model, Transformer):
-            return _fraction(model, model.count_correct(budget, rng=rng, threads=threads), budget)
+        cost = self.prepared(model, budget)
         quantity = task.quantity if self.quantity is None else self.quantity
+        if isinstance(model, Transformer):
+            return _fraction(cost, model.count_correct(budget, rng=rng, threads=threads), budget)
         key = philox_key(rng)
-        if callable(quantity):
-            return _mean(model, *_sums(quantity, model, budget, key, threads), budget)
         if quantity == "accuracy":
-            correct = _core.count_correct(model._network, task.name, budget, key, 0, threads)
-            return _fraction(model, correct, budget)
-        return _mean(model, *_core.sample_moments(model._network, task.name, budget, key, 0, threads), budget)
+            return _fraction(cost, _core.count_correct(model._network, task.name, budget, key, 0, threads), budget)
+        if callable(quantity):
+            return _mean(cost, *_sums(quantity, model, budget, key, threads), budget)
+        return _mean(cost, *_core.sample_moments(model._network, task.name, budget, key, 0, threads), budget)
 
     def estimate_many(
         self, models: Sequence[Model], budget: int, *, rng: RNGLike = None, threads: int = 1
@@ -131,45 +136,37 @@ class MonteCarlo(Estimator):
         equal share of that call's wall time.
         """
         networks = [m for m in models if isinstance(m, RNN)]
-        alike = {(m.task.name, m.hidden_size, m.seq_len) for m in networks}
-        batch = len(alike) == 1 and len(networks) == len(models)
+        batch = len({m.shape for m in networks}) == 1 and len(networks) == len(models)
         if not batch or (self.quantity or networks[0].task.quantity) != "accuracy":
             return super().estimate_many(models, budget, rng=rng, threads=threads)
-        for model in networks:
-            self.check(model)
-        budget = _integer(budget, "budget", 1)
-        threads = _integer(threads, "threads", 1)
+        budget, threads, plan, setup = self._admit(networks[0], budget, threads)
         seeds = seed_sequence(rng).spawn(len(networks))
         start = time.perf_counter()
         counts = _core.count_correct_many(
             [m._network for m in networks], networks[0].task.name, budget, [philox_key(s) for s in seeds], 0, threads
         )
-        estimates = [_fraction(m, int(c), budget) for m, c in zip(networks, counts, strict=True)]
+        estimates = [_fraction(plan.prepared, correct, budget) for correct in counts.tolist()]
         seconds = (time.perf_counter() - start) / len(networks)
-        return [self._completed(e, seconds, 0.0, threads) for e in estimates]
+        return [self._completed(e, plan, seconds, setup, threads) for e in estimates]
 
 
-def _cost(model: Model, samples: int) -> Cost:
-    return Cost(multiply_adds=float(samples * model.forward_multiply_adds), evaluations=float(samples))
-
-
-def _fraction(model: Model, correct: int, samples: int) -> Estimate:
+def _fraction(cost: Cost, correct: int, samples: int) -> Estimate:
     p = correct / samples
     spread = p if 0 < correct < samples else (correct + 0.5) / (samples + 1)
     return Estimate(
         value=p,
         standard_error=math.sqrt(spread * (1 - spread) / samples),
-        cost=_cost(model, samples),
+        cost=cost,
         interval=partial(wilson_interval, correct, samples),
     )
 
 
-def _mean(model: RNN, total: float, squares: float, samples: int) -> Estimate:
+def _mean(cost: Cost, total: float, squares: float, samples: int) -> Estimate:
     mean = total / samples
     error = None
     if samples > 1:
         error = math.sqrt(max(squares - total * mean, 0.0) / (samples - 1) / samples)
-    return Estimate(value=mean, standard_error=error, cost=_cost(model, samples))
+    return Estimate(value=mean, standard_error=error, cost=cost)
 
 
 def _sums(function: SampleFunction, model: RNN, samples: int, key: int, threads: int) -> tuple[float, float]:

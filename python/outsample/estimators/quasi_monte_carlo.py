@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from threading import Lock
 from typing import Any, ClassVar, Literal
 
@@ -14,12 +15,13 @@ from numpy.typing import NDArray
 from outsample import _core, low_discrepancy
 from outsample.estimators.base import Estimate, Estimator, League
 from outsample.estimators.conditional_monte_carlo import (
+    RuleCost,
     affordable_points,
     budget_of,
     require_two_inputs,
-    rule_cost,
 )
 from outsample.models import RNN
+from outsample.seeding import philox_key
 from outsample.tasks import Task
 
 Sequence = Literal["sobol", "hammersley", "kronecker", "lattice"]
@@ -148,6 +150,7 @@ class QuasiMonteCarlo(Estimator):
 
     league: ClassVar[League] = "sampling"
     supports = frozenset({"2nd_argmax", "argmax", "argmedian"})
+    by_shape = True
 
     # The pool holds so many points or so many copies, whichever is less (a copy takes a millisecond to make, however
     # few points it has), and at least so many times the copies that an estimate uses.
@@ -175,7 +178,6 @@ class QuasiMonteCarlo(Estimator):
         self.exact_last = exact_last
         self.randomised = randomised
         self.replicates = replicates
-        self._latest: tuple[tuple[Any, ...], tuple[int, int, Table]] | None = None
         if not randomised:
             object.__setattr__(self, "league", "deterministic")
 
@@ -250,38 +252,29 @@ class QuasiMonteCarlo(Estimator):
 
         return _cached(key, make)
 
-    def _ready(self, model: RNN, budget: int) -> tuple[int, int, Table]:
-        """Number of copies, points in each, and the tables; the latest answer is kept, because asking takes a while."""
-        key = (model.task.name, model.seq_len, model.hidden_size, model.has_biases, budget)
-        if self._latest is None or self._latest[0] != key:
-            replicates, count = self._plan(model, budget)
-            wanted = min(self._POOL_POINTS // count, self._POOL_COPIES)
-            copies = max(self._POOL_MULTIPLE * replicates, wanted) if self.randomised else 0
-            pool = self._table(model, count, copies)
-            self._latest = (key, (replicates, count, pool))
-        return self._latest[1]
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_latest": None}  # tables are made again rather than sent to other processes
-
-    def prepare(self, model: RNN, budget: int) -> None:
-        self._ready(model, budget)
+    def prepare(self, model: RNN, budget: int) -> tuple[int, int, Table, RuleCost]:
+        """Number of copies, points in each, the tables, and what they cost."""
+        replicates, count = self._plan(model, budget)
+        wanted = min(self._POOL_POINTS // count, self._POOL_COPIES)
+        copies = max(self._POOL_MULTIPLE * replicates, wanted) if self.randomised else 0
+        cost = RuleCost.of(model, exact_last=self.exact_last)
+        return replicates, count, self._table(model, count, copies), cost
 
     def _estimate(self, model: RNN, task: Task, budget: int, rng: Any, threads: int) -> Estimate:
-        replicates, count, pool = self._ready(model, budget)
-        first = int(rng.generate_state(1)[0]) % (len(pool) - replicates + 1) if self.randomised else 0
-        sums, walked = _core.point_sums(model._network, pool[first : first + replicates], self.exact_last, threads)
-        cost = rule_cost(model, replicates * count, walked, exact_last=self.exact_last)
+        replicates, count, pool, rule_cost = self.prepared(model, budget)
         if not self.randomised:
-            return Estimate(value=float(sums[0]), cost=cost)
-        value = float(sums.mean())
-        error = float(sums.std(ddof=1) / math.sqrt(replicates))
+            (value,), walked = _core.point_sums(model._network, pool, self.exact_last, threads)
+            return Estimate(value=value, cost=rule_cost.total(count, walked))
+        first = (philox_key(rng) & 0xFFFFFFFF) % (len(pool) - replicates + 1)
+        sums, walked = _core.point_sums(model._network, pool[first : first + replicates], self.exact_last, threads)
+        value = math.fsum(sums) / replicates
+        error = math.sqrt(math.fsum((s - value) ** 2 for s in sums) / (replicates - 1) / replicates)
         return Estimate(
             value=value,
             standard_error=error,
-            cost=cost,
+            cost=rule_cost.total(replicates * count, walked),
             settings={"replicates": replicates},
-            interval=lambda level: _student_interval(value, error, replicates - 1, level),
+            interval=partial(_student_interval, value, error, replicates - 1),
         )
 
 
@@ -332,6 +325,7 @@ class DeterministicCubature(QuasiMonteCarlo):
     """
 
     league: ClassVar[League] = "deterministic"
+    draws = False
 
     def __init__(self) -> None:
         super().__init__(sequence="hammersley", randomised=False)
