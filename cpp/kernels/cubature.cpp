@@ -295,14 +295,22 @@ void cubature_tangents(const ForestView& forest, const float* packed, float* scr
                 best = select(better, value, best);
                 rival = better ? o - vint{} : rival;
             }
+            // The state is passed over once: per state, all rivals' columns.
             for (int j = 0; j < d; ++j)
                 store(to + j * lanes, coefficient * load<vfloat>(W_oh + (target * d + j) * lanes));
-            for (int o = 0; o < outputs; ++o) {
-                if (o == target) continue;
-                const vfloat share = select(rival == o, coefficient, vfloat{});
-                for (int j = 0; j < d; ++j)
-                    store(to + j * lanes,
-                          load<vfloat>(to + j * lanes) - share * load<vfloat>(W_oh + (o * d + j) * lanes));
+            constexpr int together = 8;
+            for (int first = 0; first < outputs; first += together) {
+                const int count = outputs - first < together ? outputs - first : together;
+                vfloat share[together];
+                for (int k = 0; k < together; ++k)
+                    share[k] =
+                        k < count && first + k != target ? select(rival == first + k, coefficient, vfloat{}) : vfloat{};
+                for (int j = 0; j < d; ++j) {
+                    vfloat sum = load<vfloat>(to + j * lanes);
+                    for (int k = 0; k < count; ++k)
+                        sum -= share[k] * load<vfloat>(W_oh + ((first + k) * d + j) * lanes);
+                    store(to + j * lanes, sum);
+                }
             }
         });
         const float* level_states = states;

@@ -18,7 +18,7 @@ from outsample._progress import Progress
 from outsample.advice import Advice, AdviceSize
 from outsample.cubature import labels as labelling
 from outsample.cubature.points import Points, random_points
-from outsample.cubature.rule import GaussNewton, Rule, TrainingSet, best_ridge, linear_rule, with_units
+from outsample.cubature.rule import GaussNewton, Rule, TrainingSet, best_linear_rule, linear_rule, with_units
 from outsample.cubature.selection import Selection
 from outsample.models import RNN
 from outsample.noise import NoiseEnsemble, require_fitting
@@ -51,10 +51,10 @@ class Effort:
         Hidden units of the readout.
     linear_steps, steps : int
         Gauss-Newton steps before and after the hidden units are added.
+    batch : int
+        Networks that one step is computed from.
     block : int
         Inputs moved in one step; the others stay where they are.
-    networks : int
-        Most networks that the steps use; a readout without hidden units is fitted again on all.
     decay : float
         Penalty on the squared weights of the readout during the steps.
     """
@@ -63,8 +63,8 @@ class Effort:
     units: int
     linear_steps: int
     steps: int
+    batch: int = 32768
     block: int = 6000
-    networks: int = 32768
     decay: float = 1e-4
 
 
@@ -73,10 +73,10 @@ def effort(size: int) -> Effort:
     if size <= 64:
         return Effort((2, 2, 2, 2, 2, 2, 8), 12, 6, 40)
     if size <= 256:
-        return Effort((2, 2, 2, 2, 8), 8, 8, 16, networks=65536, decay=3e-4)
+        return Effort((2, 2, 2, 2, 8), 8, 8, 24, batch=65536)
     if size <= 1024:
-        return Effort((2, 4), 0, 8, 0)
-    return Effort((2,), 0, 4, 0, block=4000)
+        return Effort((2, 4), 4, 8, 20, batch=65536)
+    return Effort((2,), 0, 8, 0, batch=65536, block=4000)
 
 
 def parse_law(name: str) -> tuple[Literal["multiplicative", "additive"], float]:
@@ -313,24 +313,19 @@ def _fit_rule(
     points = selection.choose(size * model.forward_multiply_adds - plan.units - _SKETCH_COST)
     del selection
     bar.advance()
-    # An eighth of the networks says when to stop.
-    used = data.part(slice(plan.networks))
-    watch = used.part(slice(len(used) * 7 // 8, None))
-    used = used.part(slice(len(used) * 7 // 8))
-    rule = linear_rule(points, used, ridge=3e-4)
-    newton = GaussNewton(used, decay=plan.decay, block=plan.block, rng=rng)
+    # Some networks say when to stop, and which penalty is best.
+    cut = len(data) - min(len(data) // 8, 16384)
+    used, watch = data.part(slice(cut)), data.part(slice(cut, None))
+    rule = linear_rule(points, used.part(slice(65536)), ridge=3e-4)
+    newton = GaussNewton(used, decay=plan.decay, batch=plan.batch, block=plan.block, rng=rng)
 
     def report(step: int, current: Rule, value: float) -> None:
         bar.advance(note=f"size {size}: {value:.3g}")
 
-    rule, _ = newton.run(rule, plan.linear_steps, report, watch)
-    if plan.units:
-        rule = with_units(rule, plan.units, rng)
-        rule, _ = newton.run(rule, plan.steps, report, watch)
-        return rule
-    cut = len(data) * 7 // 8
-    ridge = best_ridge(rule.points, data.part(slice(cut)), data.part(slice(cut, None)))
-    return linear_rule(rule.points, data, ridge)
+    rule = newton.run(rule, plan.linear_steps, watch, report)
+    if not plan.units:
+        return best_linear_rule(rule.points, used, watch)
+    return newton.run(with_units(rule, plan.units, rng), plan.steps, watch, report)
 
 
 def fit_cubature(
@@ -338,8 +333,8 @@ def fit_cubature(
     *,
     noise: Mapping[str, float] | Sequence[str] | str | None = None,
     sizes: Sequence[int] = DEFAULT_SIZES,
-    networks: int = 32768,
-    samples: int = 65536,
+    networks: int = 262144,
+    samples: int = 16384,
     calibration: int = 8192,
     candidates: int = 8192,
     seed: int = 0,
@@ -364,9 +359,9 @@ def fit_cubature(
         `DEFAULT_NOISE`.
     sizes : sequence of int, default (8, 32, 128, 512, 2048)
         Budgets, in forward passes, readout included.
-    networks : int, default 32768
+    networks : int, default 262144
         Noisy copies to fit on.
-    samples : int, default 65536
+    samples : int, default 16384
         Points per label, even.
     calibration : int, default 8192
         Further copies, for the standard error.
@@ -479,7 +474,12 @@ def fit_cubature(
                 bar.advance(bar.total)
         rule, own_seconds = stored
         seconds += own_seconds
-        evaluated += (candidates * min(networks, 16384)) + size * networks * 4.0 * (1 + plan.linear_steps + plan.steps)
+        evaluated += candidates * min(networks, 16384)
+        # A step: values, derivatives, and five judgements.
+        steps = plan.linear_steps + plan.steps
+        evaluated += size * (
+            3.0 * networks + steps * (4 * min(plan.batch, networks // 2) + 5 * min(16384, networks // 4))
+        )
         prediction = rule.predict(test.margins(rule.points))
         # Halves of the labels have independent errors, so this product's mean is free of label noise.
         squared = (prediction - held.halves[0]) * (prediction - held.halves[1])

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,11 +14,13 @@ from numpy.typing import NDArray
 from outsample.cubature.points import Points
 
 Floats = NDArray[np.floating]
+_Result = TypeVar("_Result")
 
 #: Features of a scaled margin z are tanh(TEMPERATURES z); each is three times the one before, so that the tangent's
 #: triple-angle formula gives the later ones from the first.
 TEMPERATURES = np.array([0.5, 1.5, 4.5], dtype=np.float32)
 _GELU = np.float32(0.851)
+_BLOCK = 4096
 
 
 def features(z: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -138,15 +143,29 @@ class TrainingSet:
 
     def error(self, rule: Rule) -> float:
         """Weighted mean squared error of a rule."""
-        return float((self.importance * (rule.predict(self.margins(rule.points)) - self.accuracy) ** 2).mean())
 
-    def margins(self, points: Points) -> NDArray[np.float32]:
+        def total(block: slice) -> float:
+            error = rule.predict(self.margins(rule.points, block, threads=1)) - self.accuracy[block]
+            return float(self.importance[block] @ error**2)
+
+        return sum(self.each_block(total)) / len(self)
+
+    def blocks(self) -> list[slice]:
+        """The networks in parts whose margins fit into memory."""
+        return [slice(i, min(i + _BLOCK, len(self))) for i in range(0, len(self), _BLOCK)]
+
+    def each_block(self, function: Callable[[slice], _Result]) -> list[_Result]:
+        """Results of a function of each block, in order, computed in threads."""
+        with ThreadPoolExecutor(self.threads) as pool:
+            return list(pool.map(function, self.blocks()))
+
+    def margins(self, points: Points, networks: slice = slice(None), threads: int | None = None) -> NDArray[np.float32]:
         """Margins (points, networks)."""
-        return points.forest.margins(self.weights, self.hidden_size, self.outputs, self.threads)
+        return points.forest.margins(self.weights[networks], self.hidden_size, self.outputs, threads or self.threads)
 
     def tangents(self, points: Points, coefficients: NDArray[np.float32], block: slice) -> NDArray[np.float32]:
         """Derivatives (nodes, networks of the block) of the coefficients' sum of margins."""
-        return points.forest.tangents(self.weights[block], self.hidden_size, self.outputs, coefficients, self.threads)
+        return points.forest.tangents(self.weights[block], self.hidden_size, self.outputs, coefficients)
 
 
 @dataclass(eq=False)
@@ -164,21 +183,21 @@ class _Regression:
 
 
 def _regression(points: Points, data: TrainingSet) -> _Regression:
-    margins = data.margins(points)
     center = float((data.importance * data.accuracy).mean())
     # Not zero, even if all networks are equally good (dead ones are).
     spread = max(float(np.sqrt((data.importance * (data.accuracy - center) ** 2).mean())), 1e-9)
     count = 3 * len(points)
-    scale = np.maximum(margins.std(axis=1, dtype=np.float64), 1e-12)
+    some = data.margins(points, slice(4 * _BLOCK))
+    scale = np.maximum(some.std(axis=1, dtype=np.float64), 1e-12)
+    del some
     rule = Rule(
         points, scale, np.zeros(count), np.ones(count), center, spread, 0.0, np.zeros(count), np.zeros((0, count)),
         np.zeros(0), np.zeros(0),
     )  # fmt: skip
     gram, moment, mean = np.zeros((count, count)), np.zeros(count), np.zeros(count)
     target = ((data.accuracy - center) / spread * data.root).astype(np.float32)
-    for i in range(0, len(data), 4096):
-        block = slice(i, i + 4096)
-        _, phi = rule.standardised(margins[:, block])
+    for block in data.blocks():
+        _, phi = rule.standardised(data.margins(points, block))
         phi *= data.root[block]
         gram += phi @ phi.T
         mean += phi @ data.root[block]
@@ -204,15 +223,11 @@ def linear_rule(points: Points, data: TrainingSet, ridge: float) -> Rule:
     return _regression(points, data).solved(ridge)
 
 
-def best_ridge(points: Points, data: TrainingSet, watch: TrainingSet) -> float:
-    """The penalty among powers of ten (and halves between) that does best on networks that are not fitted on."""
+def best_linear_rule(points: Points, data: TrainingSet, watch: TrainingSet) -> Rule:
+    """The ridge regression whose penalty, among powers of ten and halves between, does best on other networks."""
     regression = _regression(points, data)
-    margins = watch.margins(points)
-    errors = {}
-    for ridge in 10.0 ** np.arange(-5, -2.9, 0.5):
-        error = regression.solved(float(ridge)).predict(margins) - watch.accuracy
-        errors[float(ridge)] = float((watch.importance * error**2).mean())
-    return min(errors, key=errors.__getitem__)
+    rules = (regression.solved(float(ridge)) for ridge in 10.0 ** np.arange(-5, -2.9, 0.5))
+    return min(rules, key=watch.error)
 
 
 def with_units(rule: Rule, units: int, rng: np.random.Generator) -> Rule:
@@ -224,6 +239,35 @@ def with_units(rule: Rule, units: int, rng: np.random.Generator) -> Rule:
         bias=0.5 * rng.standard_normal(units),
         out=0.02 * rng.standard_normal(units),
     )
+
+
+_Inverse = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+_PRECONDITIONER_NETWORKS = 4096
+_JUDGES = 16384
+
+
+def approximate_inverse(columns: NDArray[np.float32], ridge: NDArray[np.floating]) -> _Inverse:
+    """Multiplication of vectors (k,) or columns (k, any) by (C C' + diag(ridge))^-1, C of shape (k, m).
+
+    Where k > m by the Woodbury identity, in time k m^2.
+    """
+    if len(columns) <= columns.shape[1]:
+        gram = columns @ columns.T
+        gram[np.diag_indices(len(gram))] += ridge.astype(np.float32)
+        inverse = np.linalg.inv(gram)
+        return lambda v: inverse @ v
+    root = np.sqrt(ridge).astype(np.float32)[:, None]
+    scaled = columns / root
+    inner = scaled.T @ scaled
+    inner[np.diag_indices(len(inner))] += 1
+    inverse = np.linalg.inv(inner)
+
+    def apply(v: NDArray[np.float32]) -> NDArray[np.float32]:
+        w = v.reshape(len(v), -1) / root
+        result: NDArray[np.float32] = (w - scaled @ (inverse @ (scaled.T @ w))) / root
+        return result.reshape(v.shape)
+
+    return apply
 
 
 class GaussNewton:
@@ -240,6 +284,8 @@ class GaussNewton:
         Penalty on the squared weights of the readout.
     hidden_decay : float
         Factor on the penalty for the hidden layer.
+    batch : int
+        Networks that one step is computed from; at most half of them are.
     block : int
         Inputs moved in one step. If there are more, every few steps other random ones are chosen, whole trees at a
         time: memory and time grow with the square of this number.
@@ -253,14 +299,16 @@ class GaussNewton:
         *,
         decay: float = 1e-4,
         hidden_decay: float = 0.1,
+        batch: int = 32768,
         block: int = 6000,
         rng: np.random.Generator | None = None,
     ) -> None:
-        self.data, self.decay, self.hidden_decay, self.block = data, decay, hidden_decay, block
+        self.data, self.decay, self.hidden_decay = data, decay, hidden_decay
+        self.batch, self.block = batch, block
         self.rng = np.random.default_rng(0) if rng is None else rng
         self.damping = 0.1
         self.iterations = 30
-        self._preconditioner: tuple[Floats, Floats] | None = None
+        self._preconditioner: tuple[_Inverse, _Inverse] | None = None
         self._active: NDArray[np.intp] = np.empty(0, dtype=np.intp)
 
     def penalties(self, rule: Rule) -> Floats:
@@ -269,54 +317,53 @@ class GaussNewton:
         free = np.zeros(u)
         return np.concatenate([[0.0], np.full(p + u, self.decay), free, np.full(u * p, self.decay * self.hidden_decay)])
 
-    def objective(self, rule: Rule, margins: NDArray[np.float32]) -> float:
+    def objective(self, rule: Rule, data: TrainingSet) -> float:
         """Weighted mean squared error in units of the labels' variance, plus the penalty."""
-        error = (rule.predict(margins) - self.data.accuracy) / rule.spread
-        return float((self.data.importance * error**2).mean() + self.penalties(rule) @ rule.parameters**2)
+        return float(data.error(rule) / rule.spread**2 + self.penalties(rule) @ rule.parameters**2)
 
     def run(
         self,
         rule: Rule,
         steps: int,
+        watch: TrainingSet,
         report: Callable[[int, Rule, float], None] | None = None,
-        watch: TrainingSet | None = None,
-    ) -> tuple[Rule, float]:
-        """Take at most ``steps`` steps; the objective never rises.
+    ) -> Rule:
+        """Take at most ``steps`` steps; returns the rule with the smallest error on ``watch``.
 
-        With ``watch``, networks that the steps do not see, the rule with the smallest error on those is returned, and
-        the run ends when that has not fallen for five steps.
+        Each step is computed on one part of the networks, and how much of it is taken is judged on some of the next
+        part. The damping follows from that: it falls while whole steps hold on networks that they were not computed
+        from, and rises when they do not. The run ends when the error on ``watch``, networks that no step sees, has not
+        fallen for eight steps.
         """
-        margins = self.data.margins(rule.points)
-        best = self.objective(rule, margins)
-        kept, kept_error, kept_value, since = rule, np.inf, best, 0
-        if watch:
-            kept_error = watch.error(rule)
+        count = max(2, round(len(self.data) / self.batch))
+        cuts = np.linspace(0, len(self.data), count + 1).astype(int)
+        parts = [self.data.part(slice(a, b)) for a, b in pairwise(cuts)]
+        kept, kept_error, since = rule, watch.error(rule), 0
         for step in range(steps):
-            theta, dx = self._step(rule, margins, fresh=step % 4 == 0)
-            for share in (1.0, 0.4):
-                trial = self._moved(rule, share * theta, share * dx)
-                trial_margins = self.data.margins(trial.points)
-                value = self.objective(trial, trial_margins)
-                if value < best:
-                    break
-            if value < best:
-                gain = 1 - value / best
-                rule, margins, best = trial, trial_margins, value
-                self.damping = max(self.damping * (0.5 if share == 1.0 else 1.5), 1e-5)
-                if report:
-                    report(step, rule, value)
-                if watch:
-                    error = watch.error(rule)
-                    since = 0 if error < kept_error else since + 1
-                    if not since:
-                        kept, kept_error, kept_value = rule, error, value
-                if gain < 1e-4 or since == 5:
-                    break
-            else:
-                self.damping *= 6
+            data, judge = parts[step % count], parts[(step + 1) % count].part(slice(_JUDGES))
+            theta, dx = self._step(rule, data, fresh=step % 4 == 0)
+            # A parabola through the objective at none, half and all of the step.
+            none, half, all_ = (self.objective(self._moved(rule, s * theta, s * dx), judge) for s in (0.0, 0.5, 1.0))
+            bend = none - 2 * half + all_
+            share = float(np.clip(0.5 + (none - all_) / (4 * bend) if bend > 0 else all_ < none, 0.0, 1.0))
+            trial = self._moved(rule, share * theta, share * dx)
+            if share < 0.02 or self.objective(trial, judge) >= none:
+                self.damping *= 4
+                self._preconditioner = None
                 if self.damping > 1e3:
                     break
-        return (kept, kept_value) if watch else (rule, best)
+                continue
+            rule = trial
+            self.damping = max(self.damping * (0.5 if share > 0.7 else 1.0 if share > 0.35 else 2.0), 1e-5)
+            error = watch.error(rule)
+            since = 0 if error < kept_error else since + 1
+            if not since:
+                kept, kept_error = rule, error
+            if report:
+                report(step, rule, error / rule.spread**2)
+            if since == 8:
+                break
+        return kept
 
     @staticmethod
     def _moved(rule: Rule, theta: Floats, dx: Floats, clip: float = 0.5) -> Rule:
@@ -327,9 +374,9 @@ class GaussNewton:
         moved = rule.with_parameters(rule.parameters + theta)
         return replace(moved, points=rule.points.moved(rule.points.x + dx * factor))
 
-    def _step(self, rule: Rule, margins: NDArray[np.float32], fresh: bool) -> tuple[Floats, Floats]:
-        data, n = self.data, len(self.data)
-        if fresh or self._preconditioner is None:
+    def _step(self, rule: Rule, data: TrainingSet, fresh: bool) -> tuple[Floats, Floats]:
+        n = len(data)
+        if fresh:
             self._active = self._choose_active(rule.points)
         active = self._active
         p, u, q = len(rule.linear), rule.units, len(active)
@@ -341,18 +388,21 @@ class GaussNewton:
         inverse_sd = (1 / rule.sd).astype(np.float32)[:, None]
         inverse_scale = (TEMPERATURES / rule.scale[:, None]).astype(np.float32)[:, :, None]
         target = (data.accuracy - rule.center) / rule.spread
-        for i in range(0, n, 4096):
-            block = slice(i, min(i + 4096, n))
-            raw, f = rule.standardised(margins[:, block])
+
+        def evaluate(block: slice) -> None:
+            raw, f = rule.standardised(data.margins(rule.points, block, threads=1))
             value, g[:, block], gate = rule.read(f)
             gate *= rule.out.astype(np.float32)[:, None]
             through = rule.linear.astype(np.float32)[:, None] + rule.hidden.T.astype(np.float32) @ gate
             through = (through * inverse_sd).reshape(raw.shape)
             through *= inverse_scale
             np.multiply(raw, raw, out=raw)
-            through *= 1 - raw
+            np.subtract(1, raw, out=raw)
+            through *= raw
             tangent[:, block] = data.tangents(rule.points, through.sum(axis=1), block)[active]
             phi[:, block], slope[:, block], residual[block] = f, gate, target[block] - value
+
+        data.each_block(evaluate)
         for array in (phi, tangent, g, slope, residual):
             array *= data.root / np.float32(np.sqrt(n))
         ones = data.root / np.float32(np.sqrt(n))
@@ -360,14 +410,14 @@ class GaussNewton:
         bare = slope / ones
 
         if fresh or self._preconditioner is None:
-            gram = phi @ phi.T
-            gram[np.diag_indices(p)] += np.float32(self.decay + 1e-6 + self.damping)
-            tgram = tangent @ tangent.T
-            diagonal = np.diag(tgram).copy()
-            tgram[np.diag_indices(q)] += np.float32(self.damping) * diagonal + np.float32(
-                1e-3 * diagonal.mean() + 1e-12
+            # The networks are in random order: some of them do for a preconditioner.
+            some = slice(min(n, _PRECONDITIONER_NETWORKS))
+            share = np.float32(np.sqrt(n / some.stop))
+            t_mean = np.einsum("qm,qm->q", tangent[:, some], tangent[:, some]) * share**2
+            self._preconditioner = (
+                approximate_inverse(share * phi[:, some], np.full(p, self.decay + 1e-6 + self.damping)),
+                approximate_inverse(share * tangent[:, some], self.damping * t_mean + 1e-3 * t_mean.mean() + 1e-12),
             )
-            self._preconditioner = (np.linalg.inv(gram), np.linalg.inv(tgram))
         feature_inverse, input_inverse = self._preconditioner
 
         slope_square = np.einsum("um,um->u", slope, slope)
@@ -395,14 +445,14 @@ class GaussNewton:
 
         def precondition(v: Floats) -> Floats:
             b0, a, o, c, h, x = np.split(v, cuts)
-            parts = [b0, feature_inverse @ a.astype(np.float32)]
+            parts = [b0, feature_inverse(a.astype(np.float32))]
             if u:
                 parts += [
                     o / (g_square * (1 + self.damping) + self.decay + 1e-9),
                     c / (slope_square * (1 + self.damping) + 1e-9),
-                    ((h.reshape(u, p).astype(np.float32) @ feature_inverse) / (slope_square[:, None] + 1e-3)).ravel(),
+                    (feature_inverse(h.reshape(u, p).T.astype(np.float32)) / (slope_square + 1e-3)).T.ravel(),
                 ]
-            return np.concatenate([*parts, input_inverse @ x.astype(np.float32)])
+            return np.concatenate([*parts, input_inverse(x.astype(np.float32))])
 
         r = backward(residual)
         r[: len(penalty)] -= penalty * rule.parameters
@@ -417,7 +467,7 @@ class GaussNewton:
             r -= alpha * image
             z = precondition(r)
             new = float(r @ z)
-            if not new > 1e-4 * start:
+            if not new > 1e-3 * start:
                 break
             direction = z + new / rz * direction
             rz = new
