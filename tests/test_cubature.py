@@ -157,7 +157,7 @@ def test_readout_is_that_of_numpy(isa, units, branching):
     index = rng.integers(0, 7 * 14, (4, 3)).astype(np.int32)
     sign = rng.choice([-1, 1], (4, 3)).astype(np.float32)
     base, scale = rng.standard_normal(4), rng.random(4) + 0.5
-    error_levels = np.array([[0.3, 0.9, -1.0, 1.5], [0.1, 1.2, -0.8, 0.7]])
+    law = np.array([[0.3, 0.9, -1.0, 1.5], [0.1, 1.2, -0.8, 0.7]])
     error = np.array([-8, 0.7, 0.2, -0.1, 0.3])
     core = _core.Cubature(
         points.forest,
@@ -173,7 +173,7 @@ def test_readout_is_that_of_numpy(isa, units, branching):
         sign,
         base,
         scale,
-        error_levels,
+        law,
         error,
     )
     models = copies(model, 19)
@@ -188,13 +188,13 @@ def test_readout_is_that_of_numpy(isa, units, branching):
     np.testing.assert_allclose(many[:, 0], want, atol=1e-5 * count**0.5)
     np.testing.assert_allclose(many[:, 2], levels[:, :2].mean(axis=1), rtol=1e-4)
     np.testing.assert_allclose(many[:, 3], levels[:, 2:].mean(axis=1), rtol=1e-4)
-    np.testing.assert_allclose(many[:, 1], standard_errors(many[:, 2], many[:, 3], error_levels, error))
+    np.testing.assert_allclose(many[:, 1], standard_errors(many[:, 2], many[:, 3], law, error))
     np.testing.assert_array_equal(core.noise(networks[0]), many[0, 2:])
     np.testing.assert_allclose([core.evaluate(x) for x in networks], many, atol=1e-5 * count**0.5, rtol=1e-4)
     np.testing.assert_array_equal(core.evaluate_many(networks, threads=3), many)
     # Among others, the one whose sketch is nearest; the first if several are.
     far = _core.Cubature(
-        points.forest, 7, 6, inverse_scale, linear, 0.7, hidden, bias, out, index, sign, base + 9, scale, error_levels,
+        points.forest, 7, 6, inverse_scale, linear, 0.7, hidden, bias, out, index, sign, base + 9, scale, law,
         error,
     )  # fmt: skip
     for x in networks:

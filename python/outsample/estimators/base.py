@@ -214,7 +214,7 @@ class Estimator(ABC):
     #: True for methods that rely on logits(c x) = c logits(x).
     needs_no_biases: ClassVar[bool] = False
     #: True for methods of which `check`, `minimum_budget` and `prepare` have the same outcome for all networks of a
-    #: shape. They are called once for each shape and budget then; whatever else the weights decide, `_estimate` sees to.
+    #: shape. They are then called once for each shape and budget; what else the weights decide, `_estimate` sees to.
     by_shape: bool = False
     #: False for methods that draw nothing: where no ``rng`` is given, `_estimate` gets None rather than a seed.
     draws: ClassVar[bool] = True
@@ -269,7 +269,7 @@ class Estimator(ABC):
         if self.needs_no_biases and model.has_biases:
             raise ValueError(f"method {self.method} needs a network without biases, got one with biases")
 
-    def prepare(self, model: Any, budget: int) -> Any:
+    def prepare(self, model: Any, budget: int) -> Any:  # noqa: B027 - optional to override
         """Make whatever does not depend on the weights (only on their shape), so that `estimate` need not."""
 
     def prepared(self, model: Any, budget: int) -> Any:
