@@ -48,9 +48,9 @@ def philox_key(rng: RNGLike) -> int:
     first two of its pool, hashed (M. E. O'Neill, "Developing a seed_seq alternative", 2015; constants as in numpy,
     which promises to keep them).
     """
-    pool = seed_sequence(rng).pool
-    low = (int(pool[0]) ^ 0x8B51F9DD) * 0x464A0A99 & 0xFFFFFFFF
-    high = (int(pool[1]) ^ 0x464A0A99) * 0x819D14A5 & 0xFFFFFFFF
+    pool: list[int] = seed_sequence(rng).pool.tolist()
+    low = (pool[0] ^ 0x8B51F9DD) * 0x464A0A99 & 0xFFFFFFFF
+    high = (pool[1] ^ 0x464A0A99) * 0x819D14A5 & 0xFFFFFFFF
     return (low ^ low >> 16) | (high ^ high >> 16) << 32
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist
+from time import perf_counter
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -199,7 +199,7 @@ class Estimator(ABC):
     ...     def _estimate(self, model, task, budget, rng, threads):
     ...         return osp.Estimate(value=0.95)
 
-    `_estimate` gets checked arguments: ``rng`` is a SeedSequence, ``budget`` an int. It returns an `Estimate`; the
+    `_estimate` gets checked arguments: ``rng`` is a SeedSequence, ``budget`` an int. It returns a new `Estimate`; the
     base class fills in the wall time, the method's name, the number of threads and the instruction set. Class
     attributes say the rest: ``method`` (name in tables; by default the class name in lower case with hyphens),
     ``league``, ``supports`` (names of the tasks), ``needs_no_biases``, ``by_shape``, ``draws``. Override
@@ -303,7 +303,7 @@ class Estimator(ABC):
         ValueError
             If the budget is below the method's minimum, or the method cannot work with this network.
         """
-        start, setup = time.perf_counter(), 0.0
+        start, setup = perf_counter(), 0.0
         plan = None
         if type(budget) is int and type(threads) is int and threads > 0:
             plan = self._plans.get((getattr(model, "shape", None), budget))
@@ -312,7 +312,7 @@ class Estimator(ABC):
         if type(rng) is not SeedSequence and (self.draws or rng is not None):
             rng = seed_sequence(rng)
         result = self._estimate(model, model.task, budget, rng, threads)
-        return self._completed(result, plan, time.perf_counter() - start - setup, setup, threads)
+        return self._completed(result, plan, perf_counter() - start - setup, setup, threads)
 
     def _check_budget(self, model: Any, budget: int) -> None:
         minimum = self.minimum_budget(model)
@@ -328,12 +328,12 @@ class Estimator(ABC):
         if plan is not None:
             return budget, threads, plan, 0.0
         self._check_budget(model, budget)
-        start = time.perf_counter()
+        start = perf_counter()
         plan = _Plan(self.settings, self.prepare(model, budget))
         if self.by_shape:
             kept = self._plans if len(self._plans) < _MOST_PLANS else {}
             self._plans = {**kept, (model.shape, budget): plan}
-        return budget, threads, plan, time.perf_counter() - start
+        return budget, threads, plan, perf_counter() - start
 
     def estimate_many(
         self, models: Sequence[Any], budget: int, *, rng: RNGLike = None, threads: int = 1
@@ -346,17 +346,15 @@ class Estimator(ABC):
         return [self.estimate(m, budget, rng=s, threads=threads) for m, s in zip(models, seeds, strict=True)]
 
     def _completed(self, result: Estimate, plan: _Plan, seconds: float, setup_seconds: float, threads: int) -> Estimate:
+        """Fill in what the method itself need not say; in place, since the estimate is new and nobody else's."""
+        fields = vars(result)
         cost = result.cost
-        return Estimate(
-            result.value,
-            result.standard_error,
-            Cost(seconds, cost.multiply_adds, cost.evaluations, cost.setup_seconds + setup_seconds),
-            result.method or self.method,
-            {**plan.settings, **result.settings},
-            threads,
-            _core.active_isa(),
-            result.interval,
-        )
+        fields["cost"] = Cost(seconds, cost.multiply_adds, cost.evaluations, cost.setup_seconds + setup_seconds)
+        fields["method"] = result.method or self.method
+        fields["settings"] = {**plan.settings, **result.settings}
+        fields["threads"] = threads
+        fields["isa"] = _core.active_isa()
+        return result
 
     @abstractmethod
     def _estimate(self, model: Any, task: Task, budget: int, rng: Any, threads: int) -> Estimate:

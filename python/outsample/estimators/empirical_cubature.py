@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,11 +130,10 @@ class EmpiricalCubature(Estimator):
             raise ValueError(f"size must be one of {', '.join(map(str, advice.sizes))}, got {self.size}")
         return advice.sizes[self.size]
 
-    def prepare(self, model: Any, budget: int) -> tuple[list[Advice], list[AdviceSize], list[_core.Cubature]]:
-        """All advice for networks of this shape, and the sizes that the budget allows."""
-        candidates = self._candidates(model)
-        sizes = [self._size(advice, budget) for advice in candidates]
-        return candidates, sizes, [size.core for size in sizes]
+    def prepare(self, model: Any, budget: int) -> tuple[list[_Choice], list[_core.Cubature]]:
+        """All advice for networks of this shape in the sizes that the budget allows, and the same for the core."""
+        choices = [_Choice.of(advice, self._size(advice, budget)) for advice in self._candidates(model)]
+        return choices, [choice.size.core for choice in choices]
 
     def _warn(self, advice: Advice, noise: float, size: AdviceSize, count: int) -> None:
         who = "the network's" if count == 1 else f"{count} networks'"
@@ -146,24 +145,20 @@ class EmpiricalCubature(Estimator):
         )
 
     def _estimate(self, model: Any, task: Task, budget: int, rng: Any, threads: int) -> Estimate:
-        candidates, sizes, cores = self.prepared(model, budget)
+        choices, cores = self.prepared(model, budget)
         closest, value, error, small, large = _core.evaluate_closest(cores, model._network)
-        advice, size = candidates[closest], sizes[closest]
+        advice, size, limit, cost, settings = choices[closest]
         noise = math.sqrt((small + large) / 2)
-        if noise > _SAME_NETWORK and self._fixed is None:
-            self.choose(model)  # refuses it
-        if size.budget > budget:  # the sizes of another advice than the first network's of this shape
+        if noise > limit:
+            if self._fixed is None:
+                self.choose(model)  # refuses it if no advice is for it
+            if noise > size.range:
+                self._warn(advice, noise, size, 1)
+        if size.budget > budget:  # the first network of this shape had another advice, with smaller sizes
             self._check_budget(model, budget)
-        if noise > size.range:
-            self._warn(advice, noise, size, 1)
         if self._used is not advice:
             self._used = advice
-        return Estimate(
-            value=value,
-            standard_error=error,
-            cost=Cost(multiply_adds=size.multiply_adds, evaluations=size.points),
-            settings={"advice": advice.name, "size": size.budget, "noise": noise},
-        )
+        return Estimate(value, error, cost, "", {**settings, "noise": noise})
 
     def estimate_many(
         self, models: Sequence[Any], budget: int, *, rng: RNGLike = None, threads: int = 1
@@ -188,9 +183,28 @@ class EmpiricalCubature(Estimator):
         noise = np.sqrt((results[:, 2] + results[:, 3]) / 2)
         if far := int((noise > size.range).sum()):
             self._warn(advice, float(noise.max()), size, far)
-        settings = {**plan.settings, "advice": advice.name, "size": size.budget}
-        cost = Cost((time.perf_counter() - start) / len(models), size.multiply_adds, size.points, setup)
+        choice = _Choice.of(advice, size)
+        seconds = (time.perf_counter() - start) / len(models)
+        cost = Cost(seconds, choice.cost.multiply_adds, choice.cost.evaluations, setup)
+        settings = {**plan.settings, **choice.settings}
         return _Batch(results, noise, cost, self.method, settings, threads, _core.active_isa())
+
+
+class _Choice(NamedTuple):
+    """One size of an advice, with what an estimate by it states whatever the network."""
+
+    advice: Advice
+    size: AdviceSize
+    #: Noise up to which a network is neither another one nor outside of the calibration.
+    limit: float
+    cost: Cost
+    settings: dict[str, Any]
+
+    @classmethod
+    def of(cls, advice: Advice, size: AdviceSize) -> _Choice:
+        cost = Cost(multiply_adds=size.multiply_adds, evaluations=size.points)
+        settings = {"advice": advice.name, "size": size.budget}
+        return cls(advice, size, min(size.range, _SAME_NETWORK), cost, settings)
 
 
 @cache

@@ -118,7 +118,7 @@ class MonteCarlo(Estimator):
     def _estimate(self, model: RNN | Transformer, task: Task, budget: int, rng: Any, threads: int) -> Estimate:
         cost = self.prepared(model, budget)
         quantity = task.quantity if self.quantity is None else self.quantity
-        if isinstance(model, Transformer):
+        if not isinstance(model, RNN):
             return _fraction(cost, model.count_correct(budget, rng=rng, threads=threads), budget)
         key = philox_key(rng)
         if quantity == "accuracy":
