@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy.stats
 
 import outsample as osp
 from conftest import random_rnn
@@ -157,8 +158,9 @@ def test_readout_is_that_of_numpy(isa, units, branching):
     index = rng.integers(0, 7 * 14, (4, 3)).astype(np.int32)
     sign = rng.choice([-1, 1], (4, 3)).astype(np.float32)
     base, scale = rng.standard_normal(4), rng.random(4) + 0.5
-    law = np.array([[0.3, 0.9, -1.0, 1.5], [0.1, 1.2, -0.8, 0.7]])
-    error = np.array([-8, 0.7, 0.2, -0.1, 0.3])
+    laws = np.array([[0.3, 0.9, 1.0, 0.5, 1.5], [0.1, -1.2, 0.8, -0.3, 0.7]])
+    ranges = np.array([[-1.0, 1.5], [-1.3, 0.8], [-1.2, 0.4]])
+    error = np.array([0.02, 0.005])
     core = _core.Cubature(
         points.forest,
         7,
@@ -173,7 +175,8 @@ def test_readout_is_that_of_numpy(isa, units, branching):
         sign,
         base,
         scale,
-        law,
+        laws,
+        ranges,
         error,
     )
     models = copies(model, 19)
@@ -188,13 +191,13 @@ def test_readout_is_that_of_numpy(isa, units, branching):
     np.testing.assert_allclose(many[:, 0], want, atol=1e-5 * count**0.5)
     np.testing.assert_allclose(many[:, 2], levels[:, :2].mean(axis=1), rtol=1e-4)
     np.testing.assert_allclose(many[:, 3], levels[:, 2:].mean(axis=1), rtol=1e-4)
-    np.testing.assert_allclose(many[:, 1], standard_errors(many[:, 2], many[:, 3], law, error))
+    np.testing.assert_allclose(many[:, 1], standard_errors(many[:, 2], many[:, 3], laws, ranges, error))
     np.testing.assert_array_equal(core.noise(networks[0]), many[0, 2:])
     np.testing.assert_allclose([core.evaluate(x) for x in networks], many, atol=1e-5 * count**0.5, rtol=1e-4)
     np.testing.assert_array_equal(core.evaluate_many(networks, threads=3), many)
     # Among others, the one whose sketch is nearest; the first if several are.
     far = _core.Cubature(
-        points.forest, 7, 6, inverse_scale, linear, 0.7, hidden, bias, out, index, sign, base + 9, scale, law,
+        points.forest, 7, 6, inverse_scale, linear, 0.7, hidden, bias, out, index, sign, base + 9, scale, laws, ranges,
         error,
     )  # fmt: skip
     for x in networks:
@@ -205,15 +208,16 @@ def test_readout_is_that_of_numpy(isa, units, branching):
     assert core.multiply_adds == points.forest.multiply_adds(7, 6) + 3 * count * (1 + units) + units + 4 * (3 + 2)
 
 
-def standard_errors(small, large, levels, error):
+def standard_errors(small, large, laws, ranges, error):
     """The core's formula, in numpy."""
-    log_noise = np.log((small + large) / 2)
-    u, v = (
-        (np.clip(x, least, most) - center) / scale
-        for x, (center, scale, least, most) in zip((log_noise, np.log(small / large)), levels, strict=True)
-    )
-    inside = np.exp((np.polynomial.polynomial.polyval(u, error[:4]) + error[4] * v) / 2)
-    return inside * np.maximum(1, np.exp((log_noise - levels[0, 3]) / 2))
+    x = np.clip(np.log([small, large]), ranges[:2, :1], ranges[:2, 1:])
+    likelihood = []
+    for law in laws:
+        inverse = np.array([[law[2], 0], [law[3], law[4]]])
+        covariance = np.linalg.inv(inverse.T @ inverse)
+        likelihood.append(scipy.stats.multivariate_normal(law[:2], covariance).pdf(x.T))
+    squared = (likelihood * error[:, None] ** 2).sum(axis=0) / np.sum(likelihood, axis=0)
+    return np.sqrt(squared) * np.maximum(1, np.sqrt((small + large) / 2 / np.exp(ranges[2, 1])))
 
 
 def test_python_features_are_the_kernel_s():
@@ -427,7 +431,7 @@ def test_files_round_trip(model, advice, tmp_path):
 
 def bad_files(advice):
     def archive(**change):
-        arrays = {"record": np.array(json.dumps({**advice.record, "format": 1}))}
+        arrays = {"record": np.array(json.dumps({**advice.record, "format": 2}))}
         arrays |= {f"sketch/{k}": v for k, v in advice.sizes[4].sketch.items()}
         for budget, size in advice.sizes.items():
             arrays |= {f"{budget}/{k}": v for k, v in size.arrays.items()}
@@ -443,7 +447,7 @@ def bad_files(advice):
     yield "no record", archive(record=None)
     yield "other format", archive(record=np.array(json.dumps({**advice.record, "format": 99})))
     yield "bad record", archive(record=np.array("[1, 2"))
-    yield "no name", archive(record=np.array(json.dumps({"format": 1})))
+    yield "no name", archive(record=np.array(json.dumps({"format": 2})))
     yield "pickle", archive(**{"4/x": np.array([{}], dtype=object)})
     yield "missing", archive(**{"4/linear": None})
     yield "unknown", archive(**{"4/more": np.zeros(3)})
@@ -453,7 +457,9 @@ def bad_files(advice):
     yield "parent", archive(**{"4/parent": first["parent"] + 1})
     yield "error", archive(**{"4/error": first["error"][1:]})
     sketch = advice.sizes[4].sketch
-    yield "levels", archive(**{"sketch/levels": sketch["levels"] * 0})
+    yield "levels", archive(**{"sketch/levels": sketch["levels"][:, ::-1]})
+    yield "laws", archive(**{"sketch/laws": -sketch["laws"]})
+    yield "law", archive(**{"sketch/laws": sketch["laws"][:1]})
     yield "sketch", archive(**{"sketch/scale": None})
     yield "index", archive(**{"sketch/index": sketch["index"] + 1000})
     yield "scale", archive(**{"sketch/scale": -sketch["scale"]})
@@ -517,7 +523,9 @@ def test_sketch_measures_noise_and_its_kind(advice, model):
     size = advice.sizes[4]
     weights = np.concatenate([model.W_hh.ravel(), model.W_hi, model.W_oh.ravel()])
     chosen = np.abs(weights[size.sketch["index"]])
-    assert chosen[:8].max() <= chosen[8:].min()
+    half = len(chosen) // 2
+    assert chosen[:half].max() <= chosen[half:].min()
+    assert 3 * chosen.size <= 0.75 * model.forward_multiply_adds or len(chosen) == 8
     for scale in (0.003, 0.05):
         levels = np.array([size.core.noise(m._network) for m in copies(model, 400, scale)])
         np.testing.assert_allclose(np.sqrt(levels.mean(axis=0)), scale, rtol=0.15)
@@ -525,18 +533,31 @@ def test_sketch_measures_noise_and_its_kind(advice, model):
     small, large = np.mean([size.core.noise(m._network) for m in additive], axis=0)
     assert small > 2 * large
     many = size.core.evaluate_many([m._network for m in additive])
-    stated = standard_errors(many[:, 2], many[:, 3], size.sketch["levels"], size.arrays["error"])
+    stated = standard_errors(many[:, 2], many[:, 3], size.sketch["laws"], size.sketch["levels"], size.arrays["error"])
     np.testing.assert_allclose(many[:, 1], stated)
 
 
-def test_error_model_recovers_known_variances():
+def test_errors_are_free_of_label_noise():
     rng = np.random.default_rng(0)
-    u, v = rng.standard_normal((2, 20000))
-    variance = np.exp(-9 + 0.8 * u - 0.1 * u**2 + 0.5 * v)
+    law = np.repeat([0, 1], 20000)
+    deviation = np.array([1e-2, 2e-3])
     # Two labels share the estimate's error and have independent noise.
-    a, b = np.sqrt(variance) * rng.standard_normal(20000) + 2e-3 * rng.standard_normal((2, 20000))
-    beta = fit._error_model(np.stack([u, v]), a * b)
-    assert beta == pytest.approx([-9, 0.8, -0.1, 0, 0.5], abs=0.25)
+    a, b = deviation[law] * rng.standard_normal(40000) + 3e-3 * rng.standard_normal((2, 40000))
+    assert fit._errors(a * b, law, 2) == pytest.approx(deviation, rel=0.05)
+
+
+def test_every_law_has_its_own_error(model, advice):
+    # The sketch tells the laws apart, so the intervals hold under each of them, not only on average.
+    ensembles = (
+        osp.NoiseEnsemble(model, scale=0.05, size=400, seed=5),
+        osp.NoiseEnsemble(model, "additive", scale=0.03, size=400, seed=5),
+    )
+    for ensemble in ensembles:
+        truth = np.array([osp.ExactIntegration().estimate(m, 10**6).value for m in ensemble])
+        for budget in advice.sizes:
+            estimates = osp.EmpiricalCubature(advice=advice).estimate_many(list(ensemble), budget)
+            z = [(e.value - t) / e.standard_error for e, t in zip(estimates, truth, strict=True)]
+            assert np.sqrt(np.mean(np.square(z))) == pytest.approx(1, abs=0.25)
 
 
 def test_methods_travel_between_processes(model, advice):

@@ -163,14 +163,21 @@ void bind_cubature(py::module_& m) {
                          const Array<float>& linear, double intercept, const Array<float>& hidden,
                          const Array<float>& bias, const Array<float>& out, const Array<int>& index,
                          const Array<float>& sign, const Array<double>& sum, const Array<double>& scale,
-                         const Array<double>& levels, const Array<double>& error) {
-                 require_shape(levels, "levels", {2, 4});
-                 require_shape(error, "error", {5});
+                         const Array<double>& laws, const Array<double>& levels, const Array<double>& error) {
+                 const py::ssize_t count = laws.ndim() ? laws.shape(0) : 0;
+                 if (count < 1) throw std::invalid_argument("laws must hold at least one");
+                 require_shape(laws, "laws", {count, 5});
+                 require_shape(levels, "levels", {3, 2});
+                 require_shape(error, "error", {count});
                  Cubature::Readout readout;
-                 const double* l = levels.data();
-                 readout.error.level = {l[0], l[1], l[2], l[3]};
-                 readout.error.ratio = {l[4], l[5], l[6], l[7]};
-                 std::copy_n(error.data(), 5, readout.error.coefficients);
+                 for (py::ssize_t i = 0; i < count; ++i) {
+                     const double* l = laws.data(i, 0);
+                     readout.error.laws.push_back({l[0], l[1], l[2], l[3], l[4], error.at(i) * error.at(i)});
+                 }
+                 const double* r = levels.data();
+                 readout.error.small = {r[0], r[1]};
+                 readout.error.large = {r[2], r[3]};
+                 readout.error.mean = {r[4], r[5]};
                  readout.sketch.index = integers(index);
                  readout.sketch.sign = floats(sign);
                  readout.sketch.sum = {sum.data(), sum.data() + sum.size()};
@@ -184,7 +191,7 @@ void bind_cubature(py::module_& m) {
                  return Cubature(forest, hidden_size, outputs, std::move(readout));
              }),
              "forest"_a, "hidden_size"_a, "outputs"_a, "inverse_scale"_a, "linear"_a, "intercept"_a, "hidden"_a,
-             "bias"_a, "out"_a, "index"_a, "sign"_a, "sum"_a, "scale"_a, "levels"_a, "error"_a)
+             "bias"_a, "out"_a, "index"_a, "sign"_a, "sum"_a, "scale"_a, "laws"_a, "levels"_a, "error"_a)
         .def_property_readonly("multiply_adds", &Cubature::multiply_adds)
         .def(
             "evaluate",

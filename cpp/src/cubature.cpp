@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -245,17 +246,25 @@ long long Cubature::multiply_adds() const {
            static_cast<long long>(readout_.sketch.index.size() + 2 * readout_.sketch.sum.size());
 }
 
-double ErrorModel::operator()(double small, double large) const {
-    constexpr double tiny = 1e-300;
-    auto standardised = [](const Measure& m, double x) {
-        return (std::min(std::max(x, m.least), m.most) - m.center) / m.scale;
+double ErrorModel::operator()(double small_noise, double large_noise) const {
+    auto log_of = [](double x) { return std::log(std::max(x, 1e-300)); };
+    auto within = [](const Range& range, double x) { return std::min(std::max(x, range.least), range.most); };
+    const double s = within(small, log_of(small_noise)), l = within(large, log_of(large_noise));
+    auto log_likelihood = [&](const Law& law) {
+        const double u = law.across * (s - law.small);
+        const double v = law.mixed * (s - law.small) + law.down * (l - law.large);
+        return std::log(law.across * law.down) - (u * u + v * v) / 2;
     };
-    const double log_level = std::log(std::max((small + large) / 2, tiny));
-    const double u = standardised(level, log_level);
-    const double v = standardised(ratio, std::log(std::max(small, tiny) / std::max(large, tiny)));
-    const double* e = coefficients;
-    const double inside = std::exp((e[0] + u * (e[1] + u * (e[2] + u * e[3])) + e[4] * v) / 2);
-    return inside * std::max(1.0, std::exp((log_level - level.most) / 2));
+    double best = -std::numeric_limits<double>::infinity();
+    for (const Law& law : laws) best = std::max(best, log_likelihood(law));
+    double total = 0, squared_error = 0;
+    for (const Law& law : laws) {
+        const double likelihood = std::exp(log_likelihood(law) - best);
+        total += likelihood;
+        squared_error += likelihood * law.squared_error;
+    }
+    const double beyond = log_of((small_noise + large_noise) / 2) - mean.most;
+    return std::sqrt(squared_error / total) * std::exp(std::max(0.0, beyond) / 2);
 }
 
 CubatureResult Cubature::evaluate(const float* weights) const {

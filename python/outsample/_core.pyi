@@ -51,6 +51,7 @@ class Cubature:
         sign: NDArray[np.float32],
         sum: NDArray[np.float64],
         scale: NDArray[np.float64],
+        laws: NDArray[np.float64],
         levels: NDArray[np.float64],
         error: NDArray[np.float64],
     ) -> None: ...

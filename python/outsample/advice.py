@@ -15,7 +15,7 @@ inverse_scale      (points,)                1 / standard deviation of the margin
 linear             (points, 3)              weights of tanh(0.5 z), tanh(1.5 z), tanh(4.5 z), z = margin x inverse_scale
 hidden, bias, out  (points, 3, u), (u,) x 2 small network on the same features; u may be 0
 intercept          ()                       constant term
-error              (5,)                     log of the squared standard error: 1, u, u^2, u^3, v
+error              (laws,)                  root mean squared error under each law of noise
 ================== ======================== ==================================================================
 
 and for all sizes together
@@ -25,7 +25,10 @@ array                         shape               meaning
 ============================= =================== ==============================================================
 sketch/index, sketch/sign     (groups, 3)         signed sums of three weights each, the first half of small ones
 sketch/sum, sketch/scale      (groups,)           these sums of the trained network, and roots of sums of squares
-sketch/levels                 (2, 4)              center, scale, least and largest of the two measures of noise
+sketch/laws                   (laws, 5)           for each law: means of the log noise of small and of large weights,
+                                                  and a, b, c such that a s and b s + c l are independent and standard
+                                                  normal, s and l being those logs less their means
+sketch/levels                 (3, 2)              least and largest log noise: of small, of large, of all weights
 ============================= =================== ==============================================================
 
 The weights of the network are not in the file, only the sums of the sketch: enough to tell how much noise a copy has,
@@ -51,12 +54,12 @@ from numpy.typing import NDArray
 from outsample import _core
 from outsample._cache import write_atomically
 
-FORMAT = 1
+FORMAT = 2
 _MAX_BYTES = 1 << 26
 _ARRAYS = (
     "level_sizes", "parent", "x", "target", "inverse_scale", "linear", "hidden", "bias", "out", "intercept", "error",
 )  # fmt: skip
-_SKETCH = ("index", "sign", "sum", "scale", "levels")
+_SKETCH = ("index", "sign", "sum", "scale", "laws", "levels")
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +109,7 @@ class AdviceSize:
             s["sign"],
             s["sum"],
             s["scale"],
+            s["laws"],
             s["levels"],
             a["error"],
         )
@@ -123,7 +127,7 @@ class AdviceSize:
     @cached_property
     def range(self) -> float:
         """Largest relative noise, as the sketch measures it, for which the standard error is calibrated."""
-        return float(np.exp(self.sketch["levels"][0, 3] / 2))
+        return float(np.exp(self.sketch["levels"][2, 1] / 2))
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,8 +204,10 @@ def _parse(data: bytes) -> Advice:
     sketch = grouped.pop("sketch")
     if missing := set(_SKETCH) - set(sketch):
         raise ValueError(f"the sketch has no array {sorted(missing)[0]!r}")
-    levels = sketch["levels"]
-    if levels.shape != (2, 4) or (levels[:, 1] <= 0).any() or (levels[:, 2] > levels[:, 3]).any():
+    laws, levels = sketch["laws"], sketch["levels"]
+    if laws.ndim != 2 or laws.shape[1] != 5 or (laws[:, [2, 4]] <= 0).any():
+        raise ValueError("the sketch has no good laws")
+    if levels.shape != (3, 2) or (levels[:, 0] > levels[:, 1]).any():
         raise ValueError("the sketch has no good levels")
     sizes = {}
     for budget in sorted(map(int, grouped)):
@@ -210,7 +216,7 @@ def _parse(data: bytes) -> Advice:
             raise ValueError(f"size {budget} has no array {sorted(missing)[0]!r}")
         if len(a["level_sizes"]) != record["seq_len"]:
             raise ValueError(f"size {budget} has points of another length than the network's")
-        if a["error"].shape != (5,):
+        if a["error"].shape != (len(laws),) or (a["error"] <= 0).any():
             raise ValueError(f"size {budget} has no good error")
         equivalents = record["equivalent_samples"].get(str(budget), {})
         size = AdviceSize(budget, a, record["hidden_size"], record["outputs"], sketch, equivalents)

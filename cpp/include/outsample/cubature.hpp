@@ -83,18 +83,23 @@ struct Sketch {
     std::vector<double> scale;  // per group: root of the sum of its squared weights
 };
 
-// The standard error as a function of the noise. Its squared logarithm is a cubic polynomial in the logarithm of the
-// mean noise plus a linear term in the logarithm of the ratio of both halves, fitted to networks that nothing else was
-// fitted on. Beyond the noise of those networks the error grows in proportion to it, which is a warning rather than a
-// measurement.
+// The standard error as a function of the noise: root of the mean of the laws' mean squared errors, each in proportion
+// to how well the law (all equally likely at first) explains the noise that the sketch measures. The logarithms of
+// both measures are taken for normal under a law, and for as far out as anything in calibration if they are further.
+// Beyond the calibration's noise the error grows in proportion to it, which is a warning rather than a measurement.
 struct ErrorModel {
-    struct Measure {
-        double center, scale, least, most;
+    struct Law {
+        double small, large;         // means of the logarithms
+        double across, mixed, down;  // (across s, mixed s + down l) is standard normal, s and l centred logarithms
+        double squared_error;
     };
-    Measure level, ratio;
-    double coefficients[5];  // 1, u, u^2, u^3 of the level, v of the ratio
+    struct Range {
+        double least, most;
+    };
+    std::vector<Law> laws;
+    Range small, large, mean;  // of the logarithms
 
-    double operator()(double small, double large) const;
+    double operator()(double small_noise, double large_noise) const;
 };
 
 struct CubatureResult {

@@ -110,10 +110,6 @@ class _Labelled:
         return np.asarray(self.halves.mean(axis=0))
 
 
-#: Multiply-adds of the sketch: sums of three, and the squares of their differences.
-_SKETCH_COST = 16 * (3 + 2)
-
-
 def _copies(
     model: RNN, laws: Sequence[str], shares: Floats, count: int, seed: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -239,8 +235,22 @@ def arrays_of(rule: Rule) -> dict[str, NDArray[Any]]:
     }
 
 
-def _sketch(weights: NDArray[np.float32], rng: np.random.Generator, groups: int = 16, size: int = 3) -> dict[str, Any]:
-    """Signed sums of ``size`` weights: half of the groups from the smaller weights, half from the larger ones."""
+#: Weights in each sum of the sketch.
+_SKETCH_SIZE = 3
+
+
+def _sketch_groups(model: RNN) -> int:
+    """How many sums the sketch has: they cost at most half a forward pass, if 8 do not cost more."""
+    return 2 * int(np.clip(model.forward_multiply_adds // (4 * (_SKETCH_SIZE + 2)), 4, 16))
+
+
+def _sketch_cost(model: RNN) -> int:
+    """Multiply-adds of the sketch: its sums, and the squares of their differences."""
+    return _sketch_groups(model) * (_SKETCH_SIZE + 2)
+
+
+def _sketch(weights: NDArray[np.float32], groups: int, rng: np.random.Generator) -> dict[str, Any]:
+    """Signed sums of a few weights: half of the groups from the smaller weights, half from the larger ones."""
     order = np.argsort(np.abs(weights))
     order = order[np.abs(weights[order]) > 0]
     if len(order) < 2:
@@ -248,7 +258,11 @@ def _sketch(weights: NDArray[np.float32], rng: np.random.Generator, groups: int 
     # Not from the smallest ones: noise of one size would drown them.
     small, large = np.array_split(order[len(order) // 5 :], 2)
     index = np.array(
-        [rng.choice(part, size, replace=len(part) < size) for part in (small, large) for _ in range(groups // 2)]
+        [
+            rng.choice(part, _SKETCH_SIZE, replace=len(part) < _SKETCH_SIZE)
+            for part in (small, large)
+            for _ in range(groups // 2)
+        ]
     )
     sign = rng.choice(np.array([-1.0, 1.0], dtype=np.float32), index.shape)
     chosen = weights[index].astype(np.float64)
@@ -260,44 +274,35 @@ def _sketch(weights: NDArray[np.float32], rng: np.random.Generator, groups: int 
     }
 
 
-def _levels(sketch: Mapping[str, Any], weights: NDArray[np.float32]) -> tuple[Floats, Floats]:
-    """Noise of small and of large weights of networks (networks, parameters), as the core measures it."""
+def _log_noise(sketch: Mapping[str, Any], weights: NDArray[np.float32]) -> Floats:
+    """Logs of the noise of small weights, of large ones and of their mean, (3, networks), as the core measures it.
+
+    ``weights`` has shape (networks, parameters).
+    """
     sums = (weights[:, sketch["index"]].astype(np.float64) * sketch["sign"]).sum(axis=2)
     squared = ((sums - sketch["sum"]) / sketch["scale"]) ** 2
     half = squared.shape[1] // 2
-    return squared[:, :half].mean(axis=1), squared[:, half:].mean(axis=1)
+    small, large = squared[:, :half].mean(axis=1), squared[:, half:].mean(axis=1)
+    return np.log(np.maximum([small, large, (small + large) / 2], 1e-300))
 
 
-def _scaled_levels(small: Floats, large: Floats) -> tuple[Floats, Floats]:
-    """Log of the mean noise and of the ratio, standardised, and (2, 4) center, scale, least and largest of them."""
-    measures = (
-        np.log(np.maximum((small + large) / 2, 1e-300)),
-        np.log(np.maximum(small, 1e-300) / np.maximum(large, 1e-300)),
-    )
-    table = np.array([[m.mean(), max(m.std(), 1e-6), m.min(), m.max()] for m in measures])
-    return np.stack([(m - row[0]) / row[1] for m, row in zip(measures, table, strict=True)]), table
+def _law_table(log_noise: Floats, law: NDArray[np.int64], laws: int) -> Floats:
+    """What the sketch shows under each law, as `outsample.advice` describes it, (laws, 5)."""
+    rows = []
+    for i in range(laws):
+        own = log_noise[:2, law == i]
+        down = np.linalg.inv(np.linalg.cholesky(np.cov(own) + 1e-9 * np.eye(2)))
+        rows.append([*own.mean(axis=1), down[0, 0], down[1, 0], down[1, 1]])
+    return np.array(rows)
 
 
-def _error_model(scaled: Floats, squared: Floats) -> Floats:
-    """Coefficients of the log of the squared error: 1, u, u^2, u^3, v.
-
-    Quasi-likelihood with variance in proportion to the squared mean (a gamma regression), by Fisher scoring;
-    ``squared`` may be negative where labels are noisy.
-    """
-    u, v = scaled
-    columns = np.stack([np.ones_like(u), u, u**2, u**3, v], axis=1)
+def _errors(squared: Floats, law: NDArray[np.int64], laws: int) -> Floats:
+    """Root mean squared error under each law; the squared errors may be negative where labels are noisy."""
     # No error is stated that is smaller than what label noise lets one see.
-    seen = squared.std() / np.sqrt(len(squared))
-    beta = np.zeros(5)
-    beta[0] = np.log(max(squared.mean(), seen, 1e-14))
-    penalty = np.diag([0.0, 1.0, 1.0, 1.0, 1.0])
-    for _ in range(50):
-        ratio = np.clip(squared / np.exp(np.clip(columns @ beta, -35, 10)), -50, 50) - 1
-        step = np.linalg.solve(columns.T @ columns + penalty, columns.T @ ratio - penalty @ beta)
-        beta += np.clip(step, -0.5, 0.5)
-        if np.abs(step).max() < 1e-6:
-            break
-    return beta
+    return np.sqrt(
+        [max((s := squared[law == i]).mean(), s.std() / np.sqrt(len(s)), 1e-14) for i in range(laws)],
+        dtype=np.float64,
+    )
 
 
 def _fit_rule(
@@ -310,7 +315,7 @@ def _fit_rule(
     selection = Selection(pool, data.part(slice(16384)))
     readout = 3 * (1 + plan.units)
     selection.costs[pool.level_begin[-2] :] += readout  # a point's share of the readout
-    points = selection.choose(size * model.forward_multiply_adds - plan.units - _SKETCH_COST)
+    points = selection.choose(size * model.forward_multiply_adds - plan.units - _sketch_cost(model))
     del selection
     bar.advance()
     # Some networks say when to stop, and which penalty is best.
@@ -419,6 +424,8 @@ def fit_cubature(
     ):
         if value < least:
             raise ValueError(f"{name} must be at least {least}, got {value}")
+    if calibration * min(mixture.values()) < 16 * sum(mixture.values()):
+        raise ValueError(f"calibration must give every law at least 16 copies, got {calibration}")
     if samples % 2:
         raise ValueError(f"samples must be even, got {samples}")
     if not sizes:
@@ -453,9 +460,12 @@ def fit_cubature(
     test = replace(data, weights=held.weights, accuracy=held.accuracy, importance=np.ones(calibration))
     sketch = _sketch(
         np.concatenate([model.W_hh.ravel(), model.W_hi, model.W_oh.ravel()]),
+        _sketch_groups(model),
         np.random.Generator(np.random.Philox(domain_seed("fitting", seed, 4))),
     )
-    scaled, sketch["levels"] = _scaled_levels(*_levels(sketch, held.weights))
+    log_noise = _log_noise(sketch, held.weights)
+    sketch["laws"] = _law_table(log_noise, held.law, len(laws))
+    sketch["levels"] = np.stack([log_noise.min(axis=1), log_noise.max(axis=1)], axis=1)
     plain_held = [(p := held.accuracy[held.law == i]).size and float((p * (1 - p)).mean()) for i in range(len(laws))]
 
     result: dict[int, AdviceSize] = {}
@@ -488,7 +498,7 @@ def fit_cubature(
             for i, law in enumerate(laws)
             if (held.law == i).any()
         }
-        arrays = arrays_of(rule) | {"error": _error_model(scaled, squared)}
+        arrays = arrays_of(rule) | {"error": _errors(squared, held.law, len(laws))}
         result[size] = AdviceSize(size, arrays, data.hidden_size, data.outputs, sketch, equivalents)
 
     record = {
