@@ -52,7 +52,7 @@ class Effort:
     linear_steps, steps : int
         Gauss-Newton steps before and after the hidden units are added.
     batch : int
-        Networks that one step is computed from.
+        Networks that the first step is computed from.
     block : int
         Inputs moved in one step; the others stay where they are.
     decay : float
@@ -73,10 +73,10 @@ def effort(size: int) -> Effort:
     if size <= 64:
         return Effort((2, 2, 2, 2, 2, 2, 8), 12, 6, 40)
     if size <= 256:
-        return Effort((2, 2, 2, 2, 8), 8, 8, 24, batch=65536)
+        return Effort((2, 2, 2, 2, 8), 8, 8, 24)
     if size <= 1024:
-        return Effort((2, 4), 4, 8, 20, batch=65536)
-    return Effort((2,), 0, 8, 0, batch=65536, block=4000)
+        return Effort((2, 4), 4, 8, 16)
+    return Effort((2,), 0, 10, 0, block=4000)
 
 
 def parse_law(name: str) -> tuple[Literal["multiplicative", "additive"], float]:

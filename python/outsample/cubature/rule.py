@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
@@ -244,6 +243,7 @@ def with_units(rule: Rule, units: int, rng: np.random.Generator) -> Rule:
 _Inverse = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 _PRECONDITIONER_NETWORKS = 4096
 _JUDGES = 16384
+_JACOBIAN_BYTES = 4e9
 
 
 def approximate_inverse(columns: NDArray[np.float32], ridge: NDArray[np.floating]) -> _Inverse:
@@ -285,7 +285,7 @@ class GaussNewton:
     hidden_decay : float
         Factor on the penalty for the hidden layer.
     batch : int
-        Networks that one step is computed from; at most half of them are.
+        Networks that the first step is computed from; at most half of all.
     block : int
         Inputs moved in one step. If there are more, every few steps other random ones are chosen, whole trees at a
         time: memory and time grow with the square of this number.
@@ -331,22 +331,29 @@ class GaussNewton:
         """Take at most ``steps`` steps; returns the rule with the smallest error on ``watch``.
 
         Each step is computed on one part of the networks, and how much of it is taken is judged on some of the next
-        part. The damping follows from that: it falls while whole steps hold on networks that they were not computed
-        from, and rises when they do not. The run ends when the error on ``watch``, networks that no step sees, has not
-        fallen for eight steps.
+        part. Damping and number of networks follow from that. The damping falls while whole steps hold on networks
+        that they were not computed from, and rises when they do not. Where less than half of a step holds, noise
+        decides, and the next one is computed from twice as many networks. The run ends when the error on ``watch``,
+        networks that no step sees, has not fallen for eight steps.
         """
-        count = max(2, round(len(self.data) / self.batch))
-        cuts = np.linspace(0, len(self.data), count + 1).astype(int)
-        parts = [self.data.part(slice(a, b)) for a, b in pairwise(cuts)]
         kept, kept_error, since = rule, watch.error(rule), 0
+        batch, begin = min(self.batch, len(self.data) // 2), 0
         for step in range(steps):
-            data, judge = parts[step % count], parts[(step + 1) % count].part(slice(_JUDGES))
+            if begin + batch > len(self.data):
+                begin = 0
+            data = self.data.part(slice(begin, begin + batch))
+            begin += batch
+            judges = min(batch, _JUDGES)
+            after = begin if begin + judges <= len(self.data) else 0
+            judge = self.data.part(slice(after, after + judges))
             theta, dx = self._step(rule, data, fresh=step % 4 == 0)
             # A parabola through the objective at none, half and all of the step.
             none, half, all_ = (self.objective(self._moved(rule, s * theta, s * dx), judge) for s in (0.0, 0.5, 1.0))
             bend = none - 2 * half + all_
             share = float(np.clip(0.5 + (none - all_) / (4 * bend) if bend > 0 else all_ < none, 0.0, 1.0))
             trial = self._moved(rule, share * theta, share * dx)
+            if share < 0.5:
+                batch = min(2 * batch, len(self.data) // 2, self._most_networks(rule))
             if share < 0.02 or self.objective(trial, judge) >= none:
                 self.damping *= 4
                 self._preconditioner = None
@@ -354,7 +361,7 @@ class GaussNewton:
                     break
                 continue
             rule = trial
-            self.damping = max(self.damping * (0.5 if share > 0.7 else 1.0 if share > 0.35 else 2.0), 1e-5)
+            self.damping = max(self.damping * (0.5 if share > 0.6 else 1.0 if share > 0.3 else 2.0), 1e-5)
             error = watch.error(rule)
             since = 0 if error < kept_error else since + 1
             if not since:
@@ -364,6 +371,10 @@ class GaussNewton:
             if since == 8:
                 break
         return kept
+
+    def _most_networks(self, rule: Rule) -> int:
+        """Networks whose Jacobian fits into memory."""
+        return int(_JACOBIAN_BYTES / 4 / (len(rule.linear) + min(self.block, len(rule.points.x))))
 
     @staticmethod
     def _moved(rule: Rule, theta: Floats, dx: Floats, clip: float = 0.5) -> Rule:
@@ -430,18 +441,20 @@ class GaussNewton:
         damp[: 1 + p + 2 * u + u * p] += penalty + 1e-9
         cuts = np.cumsum([1, p, u, u, u * p])
 
+        # The linear part and the hidden units in one product, so that the features are read once.
         def forward(v: Floats) -> NDArray[np.float32]:
             b0, a, o, c, h, x = (part.astype(np.float32) for part in np.split(v, cuts))
-            result: NDArray[np.float32] = b0 * ones + a @ phi + x @ tangent
+            through = np.concatenate([a, h]).reshape(1 + u, p) @ phi
+            result: NDArray[np.float32] = b0 * ones + through[0] + x @ tangent
             if u:
-                result += o @ g + c @ slope + (bare * (h.reshape(u, p) @ phi)).sum(axis=0)
+                result += o @ g + c @ slope + (bare * through[1:]).sum(axis=0)
             return result
 
         def backward(r: NDArray[np.float32]) -> Floats:
-            parts = [np.atleast_1d(ones @ r), phi @ r]
-            if u:
-                parts += [g @ r, slope @ r, ((bare * r) @ phi.T).ravel()]
-            return np.concatenate([*parts, tangent @ r]).astype(np.float64)
+            through = (np.concatenate([r[None], bare * r]) @ phi.T).ravel()
+            return np.concatenate(
+                [np.atleast_1d(ones @ r), through[:p], g @ r, slope @ r, through[p:], tangent @ r]
+            ).astype(np.float64)
 
         def precondition(v: Floats) -> Floats:
             b0, a, o, c, h, x = np.split(v, cuts)
