@@ -17,8 +17,8 @@ from conftest import random_rnn
 from outsample import _core
 from outsample.advice import AdviceSize
 from outsample.cli import main
-from outsample.cubature import Effort, fit
-from outsample.cubature.labels import order_statistics_inputs
+from outsample.cubature import Effort, fit, rule
+from outsample.cubature.labels import moments, order_statistics_inputs
 from outsample.cubature.points import Points, random_points
 from outsample.cubature.rule import (
     GaussNewton,
@@ -26,6 +26,7 @@ from outsample.cubature.rule import (
     approximate_inverse,
     features,
     linear_rule,
+    powers,
     with_units,
 )
 from outsample.cubature.selection import Selection
@@ -227,6 +228,48 @@ def test_python_features_are_the_kernel_s():
     )
 
 
+@pytest.mark.parametrize(("values", "slopes"), [(features, rule.slopes), (powers, rule.power_slopes)])
+def test_slopes_are_finite_differences(values, slopes):
+    z = np.linspace(-3, 3, 101, dtype=np.float32)[None]
+    step = np.float32(2**-8)
+    difference = (values(z + step) - values(z - step)) / (2 * step)
+    np.testing.assert_allclose(slopes(values(z)), difference, atol=2e-3)
+
+
+def test_powers_in_the_core_are_those_of_numpy(isa):
+    model = random_rnn(5, 4, task="median", seed=5)
+    points = random_points(model.task, 4, (3,), 7, np.random.default_rng(6))
+    count = len(points)
+    rng = np.random.default_rng(7)
+    inverse_scale, shift = (rng.random(count).astype(np.float32) + 0.5 for _ in range(2))
+    linear = rng.standard_normal((count, 3)).astype(np.float32)
+    nothing = np.zeros(0, np.float32)
+    core = _core.Cubature(
+        points.forest, 5, 1, inverse_scale, linear, 0.7, np.zeros((count, 3, 0), np.float32), nothing, nothing,
+        np.zeros((2, 3), np.int32), np.ones((2, 3), np.float32), np.zeros(2), np.ones(2), np.array([[0.0, 0, 1, 0, 1]]),
+        np.array([[-9.0, 9]] * 3), np.array([0.1]), shift,
+    )  # fmt: skip
+    models = copies(model, 19)
+    outputs = np.stack([m.forward(points.inputs)[:, 0] for m in models], axis=1).astype(np.float64)
+    z = (outputs - shift[:, None]) * inverse_scale[:, None]
+    want = 0.7 + np.einsum("kf,fkm->m", linear, np.array([z, z**2, np.tanh(z)]))
+    networks = [m._network for m in models]
+    np.testing.assert_allclose(core.evaluate_many(networks)[:, 0], want, rtol=1e-5, atol=1e-5 * np.abs(want).max())
+    np.testing.assert_allclose([core.evaluate(x)[0] for x in networks], want, rtol=1e-5, atol=1e-5 * np.abs(want).max())
+
+
+def test_median_labels_are_unbiased_and_their_variance_is_that_of_a_sample():
+    models = copies(random_rnn(4, 3, task="median", seed=2), 4)
+    exact = [osp.ExactIntegration().estimate(m, 10**6).value for m in models]
+    seeds = [np.random.SeedSequence(i) for i in range(8)]
+    tables = [moments(rows(models), models[0].task, 3, 4, 8192, seed) for seed in seeds]
+    first, second = np.mean(tables, axis=0)
+    np.testing.assert_allclose(first, exact, rtol=5e-3)
+    for model, variance in zip(models, second, strict=True):
+        sampled = osp.MonteCarlo().estimate(model, 1 << 18, rng=0).standard_error ** 2 * (1 << 18)
+        assert variance == pytest.approx(sampled, rel=0.05)
+
+
 def test_counts_follow_the_tie_rule(isa):
     model = random_rnn(5, 4, seed=8)
     x = np.random.default_rng(9).standard_normal((333, 4)).astype(np.float32)
@@ -403,8 +446,6 @@ def test_fit_refuses_other_networks():
         osp.fit_cubature("model.npz")
     with pytest.raises(ValueError, match="biases"):
         osp.fit_cubature(random_rnn(4, 3, biases=True))
-    with pytest.raises(ValueError, match="median"):
-        osp.fit_cubature(random_rnn(4, 3, task="median"))
 
 
 def test_argmedian(tmp_path):
@@ -509,7 +550,7 @@ def test_other_networks_are_refused_or_warned_about(model, advice):
         method.estimate(random_rnn(5, 3), 12)
     with pytest.raises(ValueError, match="biases"):
         method.estimate(random_rnn(4, 3, biases=True), 12)
-    with pytest.raises(ValueError, match="supports"):
+    with pytest.raises(ValueError, match="'median'"):
         method.estimate(random_rnn(4, 3, task="median"), 12)
     with pytest.raises(ValueError, match="no advice is shipped"):
         osp.EmpiricalCubature().estimate(random_rnn(7, 3), 12)
@@ -541,9 +582,35 @@ def test_errors_are_free_of_label_noise():
     rng = np.random.default_rng(0)
     law = np.repeat([0, 1], 20000)
     deviation = np.array([1e-2, 2e-3])
-    # Two labels share the estimate's error and have independent noise.
-    a, b = deviation[law] * rng.standard_normal(40000) + 3e-3 * rng.standard_normal((2, 40000))
-    assert fit._errors(a * b, law, 2) == pytest.approx(deviation, rel=0.05)
+    # Two labels share the estimate's error; their own have a part that networks of one table share.
+    shared = np.repeat(1e-2 * rng.standard_normal((2, -(-40000 // 256))), 256, axis=1)[:, :40000]
+    bias = np.where(law, 0, 5e-3)
+    noise = shared + 3e-3 * rng.standard_normal((2, 40000))
+    order = rng.permutation(40000)
+    errors = (bias + deviation[law] * rng.standard_normal(40000))[order] + noise
+    want = np.sqrt(deviation**2 + [5e-3**2, 0])
+    assert fit._errors(errors, law[order], 2) == pytest.approx(want, rel=0.1)
+
+
+def test_fit_of_the_median_task_against_exact_truth(tmp_path):
+    model = osp.zoo.load("median", 4, 3)
+    settings = {**SMALL, "noise": {"mul-0.02": 1.0, "add-0.01": 1.0}, "folder": tmp_path / "fit"}
+    advice = osp.fit_cubature(model, **settings)
+    again = osp.fit_cubature(model, **settings)
+    advice.save(tmp_path / "median.npz")
+    method = osp.EmpiricalCubature(advice=tmp_path / "median.npz")
+    ensemble = list(osp.NoiseEnsemble(model, scale=0.02, size=200, seed=1))
+    truth = np.array([osp.ExactIntegration().estimate(m, 10**6).value for m in ensemble])
+    plain = np.mean([osp.MonteCarlo().estimate(m, 4096, rng=0).standard_error ** 2 * 4096 for m in ensemble])
+    for budget, size in advice.sizes.items():
+        estimates = method.estimate_many(ensemble, budget)
+        error = np.array([e.value for e in estimates]) - truth
+        z = error / np.array([e.standard_error for e in estimates])
+        assert plain / np.mean(error**2) > 20 * budget
+        assert (np.abs(z) < 1.96).mean() > 0.88
+        np.testing.assert_array_equal(size.arrays["shift"], again.sizes[budget].arrays["shift"])
+        one = method.estimate(ensemble[0], budget)
+        assert one.value == pytest.approx(estimates[0].value, abs=1e-3 * one.standard_error + 1e-5 * one.value)
 
 
 def test_every_law_has_its_own_error(model, advice):

@@ -203,9 +203,15 @@ OUTSAMPLE_INLINE void read_out(const ForestView& forest, const ReadoutView& read
             const vfloat margin = margin_of<networks>(forest, leaf, leaf_logits);
             const vfloat scale = value_at<networks>(readout.inverse_scale, leaf);
             vfloat feature[cubature_temperatures];
-            feature[0] = tanh_of(broadcast(0.5f) * margin * scale);
-            feature[1] = triple_angle(feature[0]);
-            feature[2] = triple_angle(feature[1]);
+            if (readout.shift) {
+                feature[0] = (margin - value_at<networks>(readout.shift, leaf)) * scale;
+                feature[1] = feature[0] * feature[0];
+                feature[2] = tanh_of(feature[0]);
+            } else {
+                feature[0] = tanh_of(broadcast(0.5f) * margin * scale);
+                feature[1] = triple_angle(feature[0]);
+                feature[2] = triple_angle(feature[1]);
+            }
             for (int k = 0; k < cubature_temperatures; ++k) {
                 const int row = leaf * cubature_temperatures + k;
                 value += value_at<networks>(readout.linear, row) * feature[k];

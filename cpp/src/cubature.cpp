@@ -139,6 +139,7 @@ Cubature::Cubature(Forest forest, int hidden_size, int outputs, Readout readout)
     require("linear", readout_.linear.size(), features);
     require("hidden", readout_.hidden.size(), features * units);
     require("out", readout_.out.size(), units);
+    if (!readout_.shift.empty()) require("shift", readout_.shift.size(), leaves);
     const Sketch& sketch = readout_.sketch;
     const std::size_t groups = sketch.sum.size();
     if (groups % 2) throw std::invalid_argument("sketch must have an even number of groups");
@@ -227,6 +228,7 @@ Cubature::Lanes Cubature::arrange(int lanes) const {
         };
         for (int node : group) result.target.push_back(node < 0 ? 0 : forest_.target()[node - first_leaf]);
         gather(result.inverse_scale, readout_.inverse_scale, 1, 0);
+        if (!readout_.shift.empty()) gather(result.shift, readout_.shift, 1, 0);
         for (int k = 0; k < cubature_temperatures; ++k)
             gather(result.linear, readout_.linear, cubature_temperatures, k);
         for (int k = 0; k < cubature_temperatures * units; ++k)
@@ -284,8 +286,13 @@ CubatureResult Cubature::evaluate(const float* weights) const {
                           a.chunk_begin.data(),
                           a.max_chunk_level,
                           a.max_chunk_nodes};
-    const ReadoutView readout{units,           a.inverse_scale.data(), a.linear.data(),
-                              a.hidden.data(), readout_.bias.data(),   readout_.out.data()};
+    const ReadoutView readout{units,
+                              a.inverse_scale.data(),
+                              a.linear.data(),
+                              a.hidden.data(),
+                              readout_.bias.data(),
+                              readout_.out.data(),
+                              a.shift.empty() ? nullptr : a.shift.data()};
     // Kept between calls: an allocation would cost as much as the smallest rules.
     thread_local std::vector<float> scratch;
     thread_local std::vector<double> sums;
@@ -323,7 +330,8 @@ void Cubature::evaluate_many(const float* const* weights, std::int64_t count, Cu
                               readout_.linear.data(),
                               readout_.hidden.data(),
                               readout_.bias.data(),
-                              readout_.out.data()};
+                              readout_.out.data(),
+                              readout_.shift.empty() ? nullptr : readout_.shift.data()};
     for_lane_groups(view, weights, count, units, threads,
                     [&](std::int64_t first, int filled, const float* packed, float* scratch) {
                         thread_local std::vector<double> sums;

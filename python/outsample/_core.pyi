@@ -54,6 +54,7 @@ class Cubature:
         laws: NDArray[np.float64],
         levels: NDArray[np.float64],
         error: NDArray[np.float64],
+        shift: NDArray[np.float32] = ...,
     ) -> None: ...
     @property
     def multiply_adds(self) -> int: ...

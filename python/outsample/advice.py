@@ -15,6 +15,8 @@ inverse_scale      (points,)                1 / standard deviation of the margin
 linear             (points, 3)              weights of tanh(0.5 z), tanh(1.5 z), tanh(4.5 z), z = margin x inverse_scale
 hidden, bias, out  (points, 3, u), (u,) x 2 small network on the same features; u may be 0
 intercept          ()                       constant term
+shift              (points,)                median task only: mean of the output over the ensemble; the features are
+                                            then z, z^2, tanh z of z = (output - shift) x inverse_scale
 error              (laws,)                  root mean squared error under each law of noise
 ================== ======================== ==================================================================
 
@@ -59,6 +61,8 @@ _MAX_BYTES = 1 << 26
 _ARRAYS = (
     "level_sizes", "parent", "x", "target", "inverse_scale", "linear", "hidden", "bias", "out", "intercept", "error",
 )  # fmt: skip
+#: Only for the median task.
+_OPTIONAL = ("shift",)
 _SKETCH = ("index", "sign", "sum", "scale", "laws", "levels")
 
 
@@ -112,6 +116,7 @@ class AdviceSize:
             s["laws"],
             s["levels"],
             a["error"],
+            a.get("shift", np.empty(0, dtype=np.float32)),
         )
 
     @cached_property
@@ -166,6 +171,9 @@ class Advice:
         arrays: dict[str, NDArray[Any]] = {"record": np.array(json.dumps({**self.record, "format": FORMAT}))}
         for budget, size in self.sizes.items():
             arrays |= {f"{budget}/{name}": np.asarray(size.arrays[name]) for name in _ARRAYS}
+            arrays |= {
+                f"{budget}/{name}": array for name in _OPTIONAL if (array := np.asarray(size.arrays.get(name, ()))).size
+            }
             arrays |= {f"sketch/{name}": np.asarray(size.sketch[name]) for name in _SKETCH}
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
@@ -196,7 +204,7 @@ def _parse(data: bytes) -> Advice:
     grouped: dict[str, dict[str, NDArray[Any]]] = {"sketch": {}}
     for name, array in arrays.items():
         group, _, key = name.partition("/")
-        if key not in (_SKETCH if group == "sketch" else _ARRAYS if group.isdecimal() else ()):
+        if key not in (_SKETCH if group == "sketch" else _ARRAYS + _OPTIONAL if group.isdecimal() else ()):
             raise ValueError(f"unknown array {name!r}")
         if array.dtype.kind not in "iuf" or not np.isfinite(array).all():
             raise ValueError(f"array {name!r} must hold finite numbers")

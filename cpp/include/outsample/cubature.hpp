@@ -58,7 +58,8 @@ class Forest {
     int max_chunk_level_ = 0, max_chunk_nodes_ = 0;
 };
 
-// The readout. Features of a leaf with margin m are tanh(0.5 z), tanh(1.5 z), tanh(4.5 z) with z = m * inverse_scale;
+// The readout. Features of a leaf with margin m are tanh(0.5 z), tanh(1.5 z), tanh(4.5 z) with z = m * inverse_scale,
+// or z, z^2, tanh(z) with z = (m - shift) * inverse_scale where there is a shift (one output, mean squared error);
 // value = intercept + sum of linear * feature + sum over units of out * gelu(bias + sum of hidden * feature), where
 // gelu(a) = a (1 + tanh(0.851 a)) / 2.
 struct ReadoutView {
@@ -68,6 +69,7 @@ struct ReadoutView {
     const float* hidden;         // 3 x units per leaf (and lane)
     const float* bias;           // units
     const float* out;            // units
+    const float* shift;          // per leaf (and lane), or null
 };
 
 constexpr int cubature_temperatures = 3;
@@ -113,6 +115,7 @@ class Cubature {
   public:
     struct Readout {
         std::vector<float> inverse_scale, linear, hidden, bias, out;
+        std::vector<float> shift;  // per leaf, or empty
         double intercept = 0;
         Sketch sketch;
         ErrorModel error;
@@ -142,7 +145,7 @@ class Cubature {
     struct Lanes {  // points in lanes, for one vector width
         int lanes = 0;
         std::vector<int> level_begin, parent, target, chunk_begin;
-        std::vector<float> x, inverse_scale, linear, hidden;
+        std::vector<float> x, inverse_scale, linear, hidden, shift;
         int max_chunk_level = 0, max_chunk_nodes = 0;
     };
     Lanes arrange(int lanes) const;

@@ -198,8 +198,8 @@ def _save_rule(folder: _Folder, name: str, rule: Rule, seconds: float) -> None:
     p = rule.points
     folder.save(
         name, level_sizes=p.level_sizes, parent=p.parent, x=p.x, target=p.target, scale=rule.scale, mean=rule.mean,
-        sd=rule.sd, center=rule.center, spread=rule.spread, b0=rule.b0, linear=rule.linear, hidden=rule.hidden,
-        bias=rule.bias, out=rule.out, seconds=seconds,
+        sd=rule.sd, shift=rule.shift, center=rule.center, spread=rule.spread, b0=rule.b0, linear=rule.linear,
+        hidden=rule.hidden, bias=rule.bias, out=rule.out, seconds=seconds,
     )  # fmt: skip
 
 
@@ -225,6 +225,7 @@ def arrays_of(rule: Rule) -> dict[str, NDArray[Any]]:
         "bias": rule.bias - hidden @ rule.mean,
         "out": rule.spread * rule.out,
         "x": rule.points.x,
+        "shift": rule.shift,
     }
     return {
         **{key: np.ascontiguousarray(value, dtype=np.float32) for key, value in small.items()},
@@ -235,6 +236,8 @@ def arrays_of(rule: Rule) -> dict[str, NDArray[Any]]:
     }
 
 
+#: Points that the variance of a squared error is measured on.
+_VARIANCE_SAMPLES = 16384
 #: Weights in each sum of the sketch.
 _SKETCH_SIZE = 3
 
@@ -296,13 +299,42 @@ def _law_table(log_noise: Floats, law: NDArray[np.int64], laws: int) -> Floats:
     return np.array(rows)
 
 
-def _errors(squared: Floats, law: NDArray[np.int64], laws: int) -> Floats:
-    """Root mean squared error under each law; the squared errors may be negative where labels are noisy."""
-    # No error is stated that is smaller than what label noise lets one see.
-    return np.sqrt(
-        [max((s := squared[law == i]).mean(), s.std() / np.sqrt(len(s)), 1e-14) for i in range(laws)],
-        dtype=np.float64,
-    )
+def _errors(errors: Floats, law: NDArray[np.int64], laws: int) -> Floats:
+    """Root mean squared error under each law, from the errors (2, networks) against both labels of each network.
+
+    Networks whose labels come from one table share the better part of the labels' errors. So these are taken out with
+    the mean of each table: what is left gives the variance of the errors, and the mean over all tables the bias.
+    Neither is stated to be smaller than what the labels let one see.
+    """
+    table = np.arange(errors.shape[1]) // labelling.TABLE_NETWORKS
+    result = np.empty(laws)
+    for i in range(laws):
+        own, cell = errors[:, law == i], table[law == i]
+        size = np.bincount(cell)
+        means = np.stack([np.bincount(cell, row) / np.maximum(size, 1) for row in own])
+        product = np.prod(own - means[:, cell], axis=0)
+        tables = np.count_nonzero(size)
+        free = max(len(cell) - tables, 1)
+        variance = max(product.sum() / free, product.std() * np.sqrt(len(cell)) / free)
+        bias = max(np.prod(own.mean(axis=1)), np.prod(means[:, size > 0].std(axis=1)) / tables)
+        result[i] = np.sqrt(max(variance + bias, 1e-14))
+    return result
+
+
+def _plain_variances(model: RNN, data: _Labelled, laws: int, seed: int, threads: int) -> Floats:
+    """Mean under each law of the variance of one plain sample."""
+    result = np.zeros(laws)
+    for i in range(laws):
+        own = data.law == i
+        if model.task.quantity == "accuracy":
+            p = data.accuracy[own]
+            result[i] = (p * (1 - p)).mean()
+        else:
+            result[i] = labelling.moments(
+                data.weights[own][: labelling.TABLE_NETWORKS], model.task, model.seq_len, model.hidden_size,
+                _VARIANCE_SAMPLES, domain_seed("fitting", seed, 5, i), threads,
+            )[1].mean()  # fmt: skip
+    return result
 
 
 def _fit_rule(
@@ -358,7 +390,7 @@ def fit_cubature(
     Parameters
     ----------
     model : RNN
-        The trained network, without biases, of an accuracy task.
+        The trained network, without biases.
     noise : mapping of str to float, or sequence of str, or str, optional
         Laws of noise, ``mul-SCALE`` or ``add-SCALE``, with the share of networks of each (equal if not given). Default:
         `DEFAULT_NOISE`.
@@ -393,15 +425,13 @@ def fit_cubature(
     TypeError
         If ``model`` is not an RNN.
     ValueError
-        If the network has biases or is of the median task, another argument is out of range, or ``folder`` holds a fit
+        If the network has biases, another argument is out of range, or ``folder`` holds a fit
         with other settings.
     """
     if not isinstance(model, RNN):
         raise TypeError(f"model must be an outsample.RNN, got {type(model).__name__}")
     if model.has_biases:
         raise ValueError("model must have no biases for a cubature to be fitted, got one with biases")
-    if model.task.quantity != "accuracy":
-        raise ValueError(f"model must be of an accuracy task for a cubature to be fitted, got {model.task.name}")
     if not 2 <= model.seq_len <= labelling.MAX_SEQ_LEN:
         raise ValueError(f"seq_len must be between 2 and {labelling.MAX_SEQ_LEN}, got {model.seq_len}")
     if noise is None:
@@ -452,9 +482,10 @@ def fit_cubature(
 
     # Every law counts by its share, in units of plain sampling's variance: the goal is the mean of 1 / N_eq.
     accuracy = training.accuracy
-    plain = np.array([(p := accuracy[training.law == i]).size and (p * (1 - p)).mean() for i in range(len(laws))])
+    plain = _plain_variances(model, training, len(laws), seed, threads)
+    importance = 1 / np.maximum(plain, max(1e-3 * plain.max(), 1e-12))
     data = TrainingSet(
-        training.weights, accuracy, 1 / np.maximum(plain, 1e-6)[training.law], model.hidden_size,
+        training.weights, accuracy, importance[training.law], model.hidden_size,
         model.task.output_size(model.seq_len), threads,
     )  # fmt: skip
     test = replace(data, weights=held.weights, accuracy=held.accuracy, importance=np.ones(calibration))
@@ -466,7 +497,7 @@ def fit_cubature(
     log_noise = _log_noise(sketch, held.weights)
     sketch["laws"] = _law_table(log_noise, held.law, len(laws))
     sketch["levels"] = np.stack([log_noise.min(axis=1), log_noise.max(axis=1)], axis=1)
-    plain_held = [(p := held.accuracy[held.law == i]).size and float((p * (1 - p)).mean()) for i in range(len(laws))]
+    plain_held = _plain_variances(model, held, len(laws), seed, threads)
 
     result: dict[int, AdviceSize] = {}
     evaluated = 0.0
@@ -491,14 +522,9 @@ def fit_cubature(
             3.0 * networks + steps * (4 * min(plan.batch, networks // 2) + 5 * min(16384, networks // 4))
         )
         prediction = rule.predict(test.margins(rule.points))
-        # Halves of the labels have independent errors, so this product's mean is free of label noise.
-        squared = (prediction - held.halves[0]) * (prediction - held.halves[1])
-        equivalents = {
-            law: float(plain_held[i] / max(squared[held.law == i].mean(), 1e-12))
-            for i, law in enumerate(laws)
-            if (held.law == i).any()
-        }
-        arrays = arrays_of(rule) | {"error": _errors(squared, held.law, len(laws))}
+        errors = _errors(prediction - held.halves, held.law, len(laws))
+        equivalents = {law: float(plain_held[i] / errors[i] ** 2) for i, law in enumerate(laws)}
+        arrays = arrays_of(rule) | {"error": errors}
         result[size] = AdviceSize(size, arrays, data.hidden_size, data.outputs, sketch, equivalents)
 
     record = {

@@ -1,4 +1,4 @@
-"""Labels: accuracies of many networks by randomised quasi-Monte Carlo in order-statistics coordinates.
+"""Labels: accuracies or mean squared errors of many networks, by quasi-Monte Carlo in order-statistics coordinates.
 
 A point of the unit cube of n + 1 dimensions becomes a Gaussian input in which the first coordinates decide what
 matters most for these tasks: the permutation that sorts the input, and then its values from the largest down. The
@@ -16,10 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outsample import _core
+from outsample.cubature.points import Points
 from outsample.tasks import Task
 
 #: Networks that share one table of points.
 TABLE_NETWORKS = 256
+#: Points whose outputs are held at once.
+_CHUNK = 4096
 
 _PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71)
 #: Longest sequence that there are bases for.
@@ -66,6 +69,44 @@ def order_statistics_inputs(seq_len: int, count: int, rng: np.random.Generator) 
     return inputs
 
 
+def moments(
+    weights: NDArray[np.float32],
+    task: Task,
+    seq_len: int,
+    hidden_size: int,
+    samples: int,
+    seed: np.random.SeedSequence,
+    threads: int = 1,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Labels, and the variance of one plain sample, of networks on one table of ``samples`` points."""
+    n = seq_len
+    inputs = order_statistics_inputs(n, samples, np.random.Generator(np.random.Philox(seed)))
+    if task.quantity == "accuracy":
+        target = task.target(inputs).astype(np.int32)
+        p = _core.count_correct_at(weights, hidden_size, n, inputs, target, threads) / samples
+        return p, p * (1 - p)
+    # Without biases errors are in proportion to the length of the input, which is independent of its direction: only
+    # the direction is sampled.
+    median = np.asarray(task.target(inputs), dtype=np.float32)
+    share = n / (inputs.astype(np.float64) ** 2).sum(axis=1)
+    first, second = np.zeros((2, len(weights)))
+    for i in range(0, samples, _CHUNK):
+        x = inputs[i : i + _CHUNK]
+        parent = np.tile(np.arange(len(x), dtype=np.int32), (n, 1))
+        parent[0] = 0
+        points = Points(
+            np.full(n, len(x), np.int32), parent.ravel(), x.T.ravel().copy(), np.zeros(len(x), dtype=np.int32)
+        )
+        error = points.forest.margins(weights, hidden_size, 1, threads) - median[i : i + _CHUNK, None]
+        square = error.astype(np.float64)
+        square *= square
+        square *= share[i : i + _CHUNK, None]
+        first += square.sum(axis=0)
+        second += (square * square).sum(axis=0)
+    first /= samples
+    return first, (n + 2) / n * second / samples - first**2
+
+
 def labels(
     weights: NDArray[np.float32],
     task: Task,
@@ -75,8 +116,5 @@ def labels(
     seed: np.random.SeedSequence,
     threads: int = 1,
 ) -> NDArray[np.float64]:
-    """Accuracies of up to `TABLE_NETWORKS` networks on one table of ``samples`` points."""
-    inputs = order_statistics_inputs(seq_len, samples, np.random.Generator(np.random.Philox(seed)))
-    target = task.target(inputs).astype(np.int32)
-    outputs = task.output_size(seq_len)
-    return _core.count_correct_at(weights, hidden_size, outputs, inputs, target, threads) / samples
+    """Accuracies (or mean squared errors) of up to `TABLE_NETWORKS` networks on one table of ``samples`` points."""
+    return moments(weights, task, seq_len, hidden_size, samples, seed, threads)[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
@@ -27,7 +27,7 @@ class Points:
     x : ndarray, shape (nodes,), float32
         For each prefix its last input.
     target : ndarray, shape (points,), int32
-        The right answer at each point.
+        The right answer at each point; zeros for the median task, whose answers are no positions.
     """
 
     level_sizes: NDArray[np.int32]
@@ -121,4 +121,6 @@ def random_points(task: Task, seq_len: int, branching: tuple[int, ...], roots: i
         np.concatenate(x).astype(np.float32),
         np.zeros(sizes[-1], dtype=np.int32),
     )
-    return Points(points.level_sizes, points.parent, points.x, task.target(points.inputs).astype(np.int32))
+    if task.quantity == "mean_squared_error":
+        return points
+    return replace(points, target=task.target(points.inputs).astype(np.int32))

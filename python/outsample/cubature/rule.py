@@ -33,6 +33,30 @@ def features(z: NDArray[np.float32]) -> NDArray[np.float32]:
     return result
 
 
+def slopes(raw: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Derivatives of `features` with respect to z, from their values, in place."""
+    np.multiply(raw, raw, out=raw)
+    np.subtract(1, raw, out=raw)
+    raw *= TEMPERATURES[:, None]
+    return raw
+
+
+def powers(z: NDArray[np.float32]) -> NDArray[np.float32]:
+    """z, z^2 and tanh z of z (points, networks), as (points, 3, networks).
+
+    A mean squared error is a quadratic function of what a network does at each input.
+    """
+    return np.stack([z, z * z, np.tanh(z)], axis=1)
+
+
+def power_slopes(raw: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Derivatives of `powers` with respect to z, from their values, in place."""
+    np.multiply(raw[:, 0], 2, out=raw[:, 1])
+    raw[:, 0] = 1
+    np.subtract(1, raw[:, 2] ** 2, out=raw[:, 2])
+    return raw
+
+
 def gelu(a: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """a (1 + tanh(0.851 a)) / 2 and its derivative."""
     t = np.tanh(_GELU * a)
@@ -44,7 +68,9 @@ def gelu(a: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float3
 class Rule:
     """Points, features and readout: value = center + spread (b0 + linear . f + out . gelu(hidden f + bias)).
 
-    f are the standardised features ``(features(margin / scale) - mean) / sd``, three per point.
+    f are the standardised features ``(features(margin / scale) - mean) / sd``, three per point. With one output (the
+    median task) the margin is the output, and they are ``(powers((margin - shift) / scale) - mean) / sd``; the right
+    answer is a constant for each point, which the linear features make up for. For accuracies ``shift`` is empty.
     """
 
     points: Points
@@ -58,6 +84,7 @@ class Rule:
     hidden: Floats
     bias: Floats
     out: Floats
+    shift: Floats = field(default_factory=lambda: np.empty(0))
 
     @property
     def units(self) -> int:
@@ -66,10 +93,20 @@ class Rule:
 
     def standardised(self, margins: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Features (points, 3, networks) and their standardised form (3 points, networks)."""
-        raw = features(margins / self.scale.astype(np.float32)[:, None])
+        scale = self.scale.astype(np.float32)[:, None]
+        if self.shift.size:
+            raw = powers((margins - self.shift.astype(np.float32)[:, None]) / scale)
+        else:
+            raw = features(margins / scale)
         phi = raw.reshape(-1, margins.shape[1]) - self.mean.astype(np.float32)[:, None]
         phi /= self.sd.astype(np.float32)[:, None]
         return raw, phi
+
+    def slopes(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Derivatives of the features (points, 3, networks) with respect to the margins, in place."""
+        result = power_slopes(raw) if self.shift.size else slopes(raw)
+        result *= (1 / self.scale).astype(np.float32)[:, None, None]
+        return result
 
     def read(self, phi: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
         """Standardised value, gelu of the hidden units and its derivative."""
@@ -188,11 +225,11 @@ def _regression(points: Points, data: TrainingSet) -> _Regression:
     count = 3 * len(points)
     some = data.margins(points, slice(4 * _BLOCK))
     scale = np.maximum(some.std(axis=1, dtype=np.float64), 1e-12)
-    del some
     rule = Rule(
         points, scale, np.zeros(count), np.ones(count), center, spread, 0.0, np.zeros(count), np.zeros((0, count)),
-        np.zeros(0), np.zeros(0),
+        np.zeros(0), np.zeros(0), some.mean(axis=1, dtype=np.float64) if data.outputs == 1 else np.empty(0),
     )  # fmt: skip
+    del some
     gram, moment, mean = np.zeros((count, count)), np.zeros(count), np.zeros(count)
     target = ((data.accuracy - center) / spread * data.root).astype(np.float32)
     for block in data.blocks():
@@ -397,7 +434,6 @@ class GaussNewton:
         slope = np.empty((u, n), np.float32)
         residual = np.empty(n, np.float32)
         inverse_sd = (1 / rule.sd).astype(np.float32)[:, None]
-        inverse_scale = (TEMPERATURES / rule.scale[:, None]).astype(np.float32)[:, :, None]
         target = (data.accuracy - rule.center) / rule.spread
 
         def evaluate(block: slice) -> None:
@@ -406,10 +442,7 @@ class GaussNewton:
             gate *= rule.out.astype(np.float32)[:, None]
             through = rule.linear.astype(np.float32)[:, None] + rule.hidden.T.astype(np.float32) @ gate
             through = (through * inverse_sd).reshape(raw.shape)
-            through *= inverse_scale
-            np.multiply(raw, raw, out=raw)
-            np.subtract(1, raw, out=raw)
-            through *= raw
+            through *= rule.slopes(raw)
             tangent[:, block] = data.tangents(rule.points, through.sum(axis=1), block)[active]
             phi[:, block], slope[:, block], residual[block] = f, gate, target[block] - value
 

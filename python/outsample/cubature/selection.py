@@ -1,4 +1,4 @@
-"""Greedy choice of points that explain the accuracy, per multiply-add."""
+"""Greedy choice of points that explain the accuracy (or mean squared error), per multiply-add."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from outsample.cubature.rule import TrainingSet
 
 
 class Selection:
-    """Orthogonal matching pursuit among candidate points, one feature tanh(margin / its standard deviation) each.
+    """Orthogonal matching pursuit among candidate points, one feature each: tanh(margin / its standard
+    deviation), or for the median task the squared error.
 
     The candidates' Gram matrix is computed once; `choose` may then be called for several budgets.
 
@@ -25,8 +26,11 @@ class Selection:
     def __init__(self, candidates: Points, data: TrainingSet, ridge: float = 0.003) -> None:
         self.candidates = candidates
         margins = data.margins(candidates)
+        if data.outputs == 1:
+            margins -= np.median(candidates.inputs, axis=1)[:, None]
+            margins *= margins
         margins /= np.maximum(margins.std(axis=1, dtype=np.float64), 1e-12).astype(np.float32)[:, None]
-        feature = np.tanh(margins, out=margins)
+        feature = margins if data.outputs == 1 else np.tanh(margins, out=margins)
         feature -= (feature @ (data.importance / len(data)).astype(np.float32))[:, None]
         feature *= data.root
         center = (data.importance * data.accuracy).mean()

@@ -1,4 +1,7 @@
-"""Empirical cubature: the accuracy of a noisy copy of a known network, read off a few well-chosen inputs."""
+"""Empirical cubature: the accuracy of a noisy copy of a known network, read off a few well-chosen inputs.
+
+For the median task it is the mean squared error.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +62,7 @@ class EmpiricalCubature(Estimator):
     """
 
     league = "with advice"
-    supports = frozenset({"2nd_argmax", "argmax", "argmedian"})
+    supports = frozenset({"2nd_argmax", "argmax", "argmedian", "median"})
     needs_no_biases = True
     by_shape = True
     draws = False
