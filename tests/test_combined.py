@@ -215,3 +215,69 @@ def test_refusals():
         osp.Combined(parts=[osp.MonteCarlo, osp.Constant()])
     with pytest.raises(ValueError, match="seq_len at most 3, got 5"):
         osp.Combined(parts=[osp.ExactIntegration(), osp.MonteCarlo()]).estimate(random_rnn(2, 5), 100)
+
+
+def test_a_part_that_is_not_worth_its_cost_is_left_out():
+    class Choosy(Advised):
+        """Worth something up to 40 forward passes, and nothing to small networks."""
+
+        by_shape = True
+
+        def useful_budget(self, model, budget):
+            return min(budget, 40) if model.hidden_size > 2 else 0
+
+        def _estimate(self, model, task, budget, rng, threads):
+            assert budget <= 40
+            return super()._estimate(model, task, budget, rng, threads)
+
+    both = osp.Combined(parts=[Choosy(cost=30, error=0.01), osp.MonteCarlo()])
+    assert both.estimate(random_rnn(4, 3), 100, rng=0).settings["used"] == ["choosy", "monte-carlo"]
+    alone = both.estimate(random_rnn(2, 3), 100, rng=0)
+    assert alone.settings["used"] == ["monte-carlo"]
+    assert alone.value == osp.MonteCarlo().estimate(random_rnn(2, 3), 100, rng=0).value
+    with pytest.raises(ValueError, match="no part of method combined makes use of a budget of 1"):
+        osp.Combined(parts=[Choosy(cost=1, error=0.1), osp.ConditionalMonteCarlo()]).estimate(random_rnn(2, 3), 1)
+
+
+@pytest.mark.parametrize("sampler", [osp.MonteCarlo(), osp.ConditionalMonteCarlo(), osp.QuasiMonteCarlo()])
+@pytest.mark.parametrize("budget", [8, 400])
+def test_a_batch_gives_the_same_as_single_networks(sampler, budget):
+    models = [random_rnn(4, 3, seed=s) for s in range(7)]
+    both = osp.Combined(parts=[osp.Constant(value=0.6, standard_error=0.1), Advised(cost=5, error=0.2), sampler])
+    source = np.random.SeedSequence(3)
+    for _ in range(2):  # the second time, the next children
+        seeds = np.random.SeedSequence(3, n_children_spawned=source.n_children_spawned).spawn(len(models))
+        batch = both.estimate_many(models, budget, rng=source)
+        for one, model, seed in zip(batch, models, seeds, strict=True):
+            single = both.estimate(model, budget, rng=seed)
+            assert one.value == pytest.approx(single.value, rel=1e-9)
+            assert one.standard_error == pytest.approx(single.standard_error, rel=1e-9)
+            assert one.confidence_interval(0.9) == pytest.approx(single.confidence_interval(0.9), rel=1e-9)
+            assert one.settings == single.settings
+            assert one.cost.multiply_adds == single.cost.multiply_adds
+    assert both.estimate_many([], budget) == []
+    mixed = [random_rnn(4, 3), random_rnn(5, 4)]
+    seeds = np.random.SeedSequence(1).spawn(2)
+    for one, model, seed in zip(both.estimate_many(mixed, budget, rng=1), mixed, seeds, strict=True):
+        assert one.value == both.estimate(model, budget, rng=seed).value
+
+
+def test_a_batch_with_an_exact_part():
+    models = [random_rnn(4, 3, seed=s) for s in range(3)]
+    exact = osp.Combined(parts=[osp.ExactIntegration(), osp.MonteCarlo()])
+    assert [e.standard_error for e in exact.estimate_many(models, 10**5, rng=0)] == [0.0] * 3
+
+
+@pytest.mark.parametrize("n", [4, 12, 24])
+def test_few_samples_that_agree_do_not_outvote_a_good_prior(n):
+    # Samples that are mostly 1, as conditional ones of an accurate network are; the prior is worth 800.
+    rng = np.random.default_rng(n)
+    runs = 5000
+    p = np.clip(rng.normal(0.85, 0.03, size=runs), 0, 1)
+    prior = p + rng.normal(0, np.sqrt(p * (1 - p) / 800))
+    value = []
+    for accuracy, known in zip(p, prior, strict=True):
+        x = np.where(rng.random(n) < 0.6, rng.random(n) < accuracy, accuracy)
+        sample = estimate(x.mean(), x.std(ddof=1) / math.sqrt(n), n)
+        value.append(merge_accuracy(estimate(known, math.sqrt(0.1275 / 801)), sample).value)
+    assert ((np.array(value) - p) ** 2).mean() <= 1.05 * ((prior - p) ** 2).mean()

@@ -203,6 +203,8 @@ def test_readout_is_that_of_numpy(isa, units, branching):
     )  # fmt: skip
     for x in networks:
         assert _core.evaluate_closest([far, core, core], x) == (1, *core.evaluate(x))
+        assert _core.closest([far, core, core], x) == 1
+        assert core.standard_error(x) == core.evaluate(x)[1]
         assert _core.evaluate_closest([far], x) == (0, *far.evaluate(x))
     with pytest.raises(ValueError, match="candidates must hold at least one"):
         _core.evaluate_closest([], networks[0])
@@ -218,7 +220,7 @@ def standard_errors(small, large, laws, ranges, error):
         covariance = np.linalg.inv(inverse.T @ inverse)
         likelihood.append(scipy.stats.multivariate_normal(law[:2], covariance).pdf(x.T))
     squared = (likelihood * error[:, None] ** 2).sum(axis=0) / np.sum(likelihood, axis=0)
-    return np.sqrt(squared) * np.maximum(1, np.sqrt((small + large) / 2 / np.exp(ranges[2, 1])))
+    return np.sqrt(squared) * np.maximum(1, (small + large) / 2 / np.exp(ranges[2, 1]))
 
 
 def test_python_features_are_the_kernel_s():

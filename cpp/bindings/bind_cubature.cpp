@@ -115,21 +115,25 @@ outsample::CubatureResult evaluated(const outsample::Cubature& cubature, const P
     return cubature.evaluate(network.view().W_hh);
 }
 
-py::tuple evaluate_closest(const std::vector<std::shared_ptr<outsample::Cubature>>& candidates,
-                           const PyNetwork& network) {
+std::size_t closest_of(const std::vector<std::shared_ptr<outsample::Cubature>>& candidates, const PyNetwork& network) {
     if (candidates.empty()) throw std::invalid_argument("candidates must hold at least one");
+    if (candidates.size() == 1) return 0;
     std::size_t closest = 0;
-    if (candidates.size() > 1) {
-        double least = std::numeric_limits<double>::infinity();
-        for (std::size_t i = 0; i < candidates.size(); ++i) {
-            check_network(*candidates[i], network.view());
-            const auto noise = candidates[i]->noise(network.view().W_hh);
-            if (noise.small + noise.large < least) {
-                least = noise.small + noise.large;
-                closest = i;
-            }
+    double least = std::numeric_limits<double>::infinity();
+    for (std::size_t i = 0; i < candidates.size(); ++i) {
+        check_network(*candidates[i], network.view());
+        const auto noise = candidates[i]->noise(network.view().W_hh);
+        if (noise.small + noise.large < least) {
+            least = noise.small + noise.large;
+            closest = i;
         }
     }
+    return closest;
+}
+
+py::tuple evaluate_closest(const std::vector<std::shared_ptr<outsample::Cubature>>& candidates,
+                           const PyNetwork& network) {
+    const std::size_t closest = closest_of(candidates, network);
     const auto r = evaluated(*candidates[closest], network);
     return py::make_tuple(closest, r.value, r.standard_error, r.small, r.large);
 }
@@ -212,6 +216,13 @@ void bind_cubature(py::module_& m) {
             },
             "network"_a, "Noise of the small and large weights of one network.")
         .def(
+            "standard_error",
+            [](const Cubature& cubature, const PyNetwork& network) {
+                check_network(cubature, network.view());
+                return cubature.standard_error(network.view().W_hh);
+            },
+            "network"_a, "The standard error that `evaluate` will state, by the sketch alone.")
+        .def(
             "evaluate_many",
             [](const Cubature& cubature, const std::vector<std::shared_ptr<PyNetwork>>& networks, int threads) {
                 check_threads(threads);
@@ -232,6 +243,8 @@ void bind_cubature(py::module_& m) {
             "networks"_a, "threads"_a = 1,
             "Values, standard errors and noise of small and large weights (networks, 4).");
 
+    m.def("closest", &closest_of, "candidates"_a, "network"_a,
+          "Index of the candidate whose trained network is closest, the first of equals.");
     m.def(
         "evaluate_closest", &evaluate_closest, "candidates"_a, "network"_a,
         "Index of the candidate whose trained network is closest, the first of equals, and what its `evaluate` says.");

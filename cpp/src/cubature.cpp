@@ -266,7 +266,7 @@ double ErrorModel::operator()(double small_noise, double large_noise) const {
         squared_error += likelihood * law.squared_error;
     }
     const double beyond = log_of((small_noise + large_noise) / 2) - mean.most;
-    return std::sqrt(squared_error / total) * std::exp(std::max(0.0, beyond) / 2);
+    return std::sqrt(squared_error / total) * std::exp(std::max(0.0, beyond));
 }
 
 CubatureResult Cubature::evaluate(const float* weights) const {
@@ -319,6 +319,11 @@ CubatureResult Cubature::noise(const float* weights) const {
         levels[g >= half] += sum * sum / half;
     }
     return {0.0, 0.0, levels[0], levels[1]};
+}
+
+double Cubature::standard_error(const float* weights) const {
+    const CubatureResult found = noise(weights);
+    return readout_.error(found.small, found.large);
 }
 
 void Cubature::evaluate_many(const float* const* weights, std::int64_t count, CubatureResult* results,

@@ -88,7 +88,7 @@ struct Sketch {
 // The standard error as a function of the noise: root of the mean of the laws' mean squared errors, each in proportion
 // to how well the law (all equally likely at first) explains the noise that the sketch measures. The logarithms of
 // both measures are taken for normal under a law, and for as far out as anything in calibration if they are further.
-// Beyond the calibration's noise the error grows in proportion to it, which is a warning rather than a measurement.
+// Beyond the calibration's noise the error grows with its square, which is a warning rather than a measurement.
 struct ErrorModel {
     struct Law {
         double small, large;         // means of the logarithms
@@ -137,6 +137,9 @@ class Cubature {
 
     // The sketch alone: value and error are not set.
     CubatureResult noise(const float* weights) const;
+
+    // What evaluate will state, by the sketch alone.
+    double standard_error(const float* weights) const;
 
     // Networks in lanes; the same values up to the order of additions.
     void evaluate_many(const float* const* weights, std::int64_t count, CubatureResult* results, int threads) const;

@@ -258,6 +258,13 @@ class Estimator(ABC):
         """Smallest budget, in forward equivalents, that the method can work with."""
         return 1
 
+    def useful_budget(self, model: Any, budget: int) -> int:
+        """How much of a budget the method makes good use of for this network, for those who can spend it elsewhere.
+
+        At most ``budget``; 0 if the estimate will be worth fewer random samples than it costs. By default all of it.
+        """
+        return budget
+
     def check(self, model: Any) -> None:
         """Raise ValueError if the method cannot work with this network (task, biases, size)."""
         if not isinstance(model, Model):

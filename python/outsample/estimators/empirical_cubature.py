@@ -138,6 +138,25 @@ class EmpiricalCubature(Estimator):
         choices = [_Choice.of(advice, self._size(advice, budget)) for advice in self._candidates(model)]
         return choices, [choice.size.core for choice in choices]
 
+    def useful_budget(self, model: Any, budget: int) -> int:
+        """All of it up to the noise that the advice is calibrated for.
+
+        Beyond, where the standard error grows with the square of the noise, the size that is worth most after its cost,
+        p (1 - p) taken as 1/4; 0 if none is worth its cost.
+        """
+        choices, cores = self.prepared(model, budget)
+        closest = _core.closest(cores, model._network)
+        small, large = cores[closest].noise(model._network)
+        if math.sqrt((small + large) / 2) <= choices[closest].size.range:
+            return budget
+        allowed = [self._size(choices[closest].advice, budget)] if self.size else choices[closest].advice.sizes.values()
+        worth = {0: 0.0}
+        for size in allowed:
+            if size.budget <= budget:
+                samples = 0.25 / size.core.standard_error(model._network) ** 2 - 1.0
+                worth[size.budget] = samples - size.multiply_adds / model.forward_multiply_adds
+        return max(worth, key=worth.__getitem__)
+
     def _warn(self, advice: Advice, noise: float, size: AdviceSize, count: int) -> None:
         who = "the network's" if count == 1 else f"{count} networks'"
         warnings.warn(
