@@ -358,7 +358,7 @@ def test_preconditioner_inverts():
 
 
 def test_gauss_newton_moves_blocks(model):
-    data = training_set(model, 2048)
+    data = training_set(model, 8192)
     points = random_points(model.task, 3, (2,), 6, np.random.default_rng(1))
     newton = GaussNewton(data, block=11)
     rule = newton.run(linear_rule(points, data, 1e-3), 4, data)

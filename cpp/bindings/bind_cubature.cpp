@@ -2,6 +2,7 @@
 #include "outsample/cubature.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <string>
 
@@ -177,7 +178,8 @@ void bind_cubature(py::module_& m) {
                  Cubature::Readout readout;
                  for (py::ssize_t i = 0; i < count; ++i) {
                      const double* l = laws.data(i, 0);
-                     readout.error.laws.push_back({l[0], l[1], l[2], l[3], l[4], error.at(i) * error.at(i)});
+                     const double squared_error = error.at(i) * error.at(i);
+                     readout.error.laws.push_back({l[0], l[1], l[2], l[3], l[4], squared_error, std::log(l[2] * l[4])});
                  }
                  const double* r = levels.data();
                  readout.error.small = {r[0], r[1]};

@@ -1,10 +1,14 @@
 #include "outsample/cubature.hpp"
 
-#include "simd.hpp"
+#include "vmath.hpp"
 
 namespace outsample::OUTSAMPLE_ISA {
 
 namespace {
+
+OUTSAMPLE_INLINE vfloat select(vint mask, vfloat a, vfloat b) { return mask ? a : b; }
+
+// Networks in lanes ----------------------------------------------------------------------------------------------
 
 // Widest tile of nodes that share one load of a weight.
 constexpr int tile_nodes = 4;
@@ -15,33 +19,8 @@ constexpr int tile_accumulators = 16;
 constexpr int tile_accumulators = 8;
 #endif
 
-// networks = true: a network per lane and one point at a time; false: a point per lane and one network.
-template <bool networks>
-OUTSAMPLE_INLINE vfloat weight_at(const float* w, int index) {
-    if constexpr (networks)
-        return load<vfloat>(w + index * lanes);
-    else
-        return broadcast(w[index]);
-}
-template <bool networks>
-OUTSAMPLE_INLINE vfloat value_at(const float* v, int index) {
-    if constexpr (networks)
-        return broadcast(v[index]);
-    else
-        return load<vfloat>(v + static_cast<std::int64_t>(index) * lanes);
-}
-template <bool networks>
-OUTSAMPLE_INLINE vint integer_at(const int* v, int index) {
-    if constexpr (networks)
-        return v[index] - vint{};
-    else
-        return load<vint>(v + static_cast<std::int64_t>(index) * lanes);
-}
-
-OUTSAMPLE_INLINE vfloat select(vint mask, vfloat a, vfloat b) { return mask ? a : b; }
-
 // out[p][r] = sum over j of w(r * row_stride + j * column_stride) h[p][j] for R rows and P nodes.
-template <bool networks, int R, int P>
+template <int R, int P>
 OUTSAMPLE_INLINE void tile_rows(const float* w, int row_stride, int column_stride, int columns, const float* h,
                                 int h_stride, float* out, int out_stride) {
     vfloat sum[R][P];
@@ -51,7 +30,7 @@ OUTSAMPLE_INLINE void tile_rows(const float* w, int row_stride, int column_strid
         vfloat hj[P];
         for (int p = 0; p < P; ++p) hj[p] = load<vfloat>(h + (p * h_stride + j) * lanes);
         for (int r = 0; r < R; ++r) {
-            const vfloat wj = weight_at<networks>(w, r * row_stride + j * column_stride);
+            const vfloat wj = load<vfloat>(w + (r * row_stride + j * column_stride) * lanes);
             for (int p = 0; p < P; ++p) sum[r][p] += wj * hj[p];
         }
     }
@@ -59,45 +38,38 @@ OUTSAMPLE_INLINE void tile_rows(const float* w, int row_stride, int column_strid
         for (int p = 0; p < P; ++p) store(out + (p * out_stride + r) * lanes, sum[r][p]);
 }
 
-template <bool networks, int P>
-OUTSAMPLE_INLINE void product_of(const float* w, int rows, int row_stride, int column_stride, int columns,
+// As many rows at once as there are accumulators for, then the rest in halves.
+template <int R, int P>
+OUTSAMPLE_INLINE void product_of(int rows, const float* w, int row_stride, int column_stride, int columns,
                                  const float* h, int h_stride, float* out, int out_stride) {
-    constexpr int R = tile_accumulators / P;
-    const int unit = networks ? lanes : 1;
-    int r = 0;
-    for (; r + R <= rows; r += R)
-        tile_rows<networks, R, P>(w + r * row_stride * unit, row_stride, column_stride, columns, h, h_stride,
-                                  out + r * lanes, out_stride);
-    for (; r + 2 <= rows; r += 2)
-        tile_rows<networks, 2, P>(w + r * row_stride * unit, row_stride, column_stride, columns, h, h_stride,
-                                  out + r * lanes, out_stride);
-    for (; r < rows; ++r)
-        tile_rows<networks, 1, P>(w + r * row_stride * unit, row_stride, column_stride, columns, h, h_stride,
-                                  out + r * lanes, out_stride);
+    for (; rows >= R; rows -= R, w += R * row_stride * lanes, out += R * lanes)
+        tile_rows<R, P>(w, row_stride, column_stride, columns, h, h_stride, out, out_stride);
+    if constexpr (R > 1)
+        product_of<R / 2, P>(rows, w, row_stride, column_stride, columns, h, h_stride, out, out_stride);
 }
 
-template <bool networks>
 OUTSAMPLE_INLINE void product(int nodes, const float* w, int rows, int row_stride, int column_stride, int columns,
                               const float* h, int h_stride, float* out, int out_stride) {
+    constexpr int R = tile_accumulators;
     if (nodes == 4)
-        product_of<networks, 4>(w, rows, row_stride, column_stride, columns, h, h_stride, out, out_stride);
+        product_of<R / 4, 4>(rows, w, row_stride, column_stride, columns, h, h_stride, out, out_stride);
     else if (nodes == 3)
-        product_of<networks, 3>(w, rows, row_stride, column_stride, columns, h, h_stride, out, out_stride);
+        product_of<R / 4, 3>(rows, w, row_stride, column_stride, columns, h, h_stride, out, out_stride);
     else if (nodes == 2)
-        product_of<networks, 2>(w, rows, row_stride, column_stride, columns, h, h_stride, out, out_stride);
+        product_of<R / 2, 2>(rows, w, row_stride, column_stride, columns, h, h_stride, out, out_stride);
     else
-        product_of<networks, 1>(w, rows, row_stride, column_stride, columns, h, h_stride, out, out_stride);
+        product_of<R, 1>(rows, w, row_stride, column_stride, columns, h, h_stride, out, out_stride);
 }
 
-// Walks the chunk; `leaf(index, logits)` is called for each of its leaves with outputs vectors. With `states`, the
-// states of all nodes of the chunk are kept there, level after level; otherwise it is room for one tile.
-template <bool networks, bool keep, class Leaf>
-OUTSAMPLE_INLINE void walk(const ForestView& forest, int chunk, const float* w, float* products, float* states,
-                           float* logits, Leaf leaf) {
+// Walks the chunk; `leaves(first, count, logits)` is called for each tile of its leaves, with outputs vectors for each.
+// With `keep`, the states of all nodes of the chunk are kept in `states`, level after level; otherwise it is room for
+// one tile. products: two levels of a chunk.
+template <bool keep, class Leaves>
+OUTSAMPLE_INLINE void walk_networks(const ForestView& forest, int chunk, const float* w, float* products, float* states,
+                                    float* logits, Leaves leaves) {
     const int d = forest.hidden_size, n = forest.seq_len, outputs = forest.outputs;
-    const int unit = networks ? lanes : 1;
-    const float* W_hi = w + d * d * unit;
-    const float* W_oh = W_hi + d * unit;
+    const float* W_hi = w + d * d * lanes;
+    const float* W_oh = W_hi + d * lanes;
     const int* begin = forest.chunk_begin + chunk * n;
     const int* end = begin + n;
     float* above = products;
@@ -109,21 +81,21 @@ OUTSAMPLE_INLINE void walk(const ForestView& forest, int chunk, const float* w, 
             const int filled = count - i < tile_nodes ? count - i : tile_nodes;
             for (int p = 0; p < filled; ++p) {
                 const int node = first_node + i + p;
-                const vfloat x = value_at<networks>(forest.x, node);
+                const vfloat x = broadcast(forest.x[node]);
                 float* h = states + p * d * lanes;
                 if (t == 0) {
-                    for (int j = 0; j < d; ++j) store(h + j * lanes, relu(weight_at<networks>(W_hi, j) * x));
+                    for (int j = 0; j < d; ++j) store(h + j * lanes, relu(load<vfloat>(W_hi + j * lanes) * x));
                 } else {
                     const float* z = above + (forest.parent[node] - begin[t - 1]) * d * lanes;
                     for (int j = 0; j < d; ++j)
-                        store(h + j * lanes, relu(load<vfloat>(z + j * lanes) + weight_at<networks>(W_hi, j) * x));
+                        store(h + j * lanes, relu(load<vfloat>(z + j * lanes) + load<vfloat>(W_hi + j * lanes) * x));
                 }
             }
             if (t + 1 < n) {
-                product<networks>(filled, w, d, d, 1, d, states, d, below + i * d * lanes, d);
+                product(filled, w, d, d, 1, d, states, d, below + i * d * lanes, d);
             } else {
-                product<networks>(filled, W_oh, outputs, d, 1, d, states, d, logits, outputs);
-                for (int p = 0; p < filled; ++p) leaf(begin[t] + i + p, logits + p * outputs * lanes);
+                product(filled, W_oh, outputs, d, 1, d, states, d, logits, outputs);
+                leaves(begin[t] + i, filled, logits);
             }
             if (keep) states += filled * d * lanes;
         }
@@ -133,48 +105,141 @@ OUTSAMPLE_INLINE void walk(const ForestView& forest, int chunk, const float* w, 
     }
 }
 
-// Target's logit minus the best other one; of one output, the output.
-template <bool networks>
-OUTSAMPLE_INLINE vfloat margin_of(const ForestView& forest, int leaf, const float* logits) {
+// Target's logit minus the best other one; of one output, the output. Overwrites the target's logit.
+OUTSAMPLE_INLINE vfloat margin_of(const ForestView& forest, int target, float* logits) {
     if (forest.outputs == 1) return load<vfloat>(logits);
-    const vint target = integer_at<networks>(forest.target, leaf);
-    vfloat own = broadcast(-3.0e38f), best = own;
+    const vfloat own = load<vfloat>(logits + target * lanes);
+    vfloat best = broadcast(-3.0e38f);
+    store(logits + target * lanes, best);
+    for (int o = 0; o < forest.outputs; ++o) best = max(best, load<vfloat>(logits + o * lanes));
+    return own - best;
+}
+
+// Points in lanes ------------------------------------------------------------------------------------------------
+
+// Lane l of the result is entry source[l] of two neighbouring vectors, `stride` floats apart.
+OUTSAMPLE_INLINE vfloat from_two(const float* v, std::int64_t stride, vint source) {
+#if defined(__AVX512F__)
+    return (vfloat)_mm512_permutex2var_ps(_mm512_loadu_ps(v), (__m512i)source, _mm512_loadu_ps(v + stride));
+#elif defined(__AVX2__)
+    const __m256i index = (__m256i)source;
+    const __m256 first = _mm256_permutevar8x32_ps(_mm256_loadu_ps(v), index);
+    const __m256 second = _mm256_permutevar8x32_ps(_mm256_loadu_ps(v + stride), index);
+    return (vfloat)_mm256_blendv_ps(first, second, _mm256_castsi256_ps(_mm256_slli_epi32(index, 28)));
+#else
+    vfloat result;
+    for (int lane = 0; lane < lanes; ++lane)
+        result[lane] = source[lane] < lanes ? v[source[lane]] : v[stride + source[lane] - lanes];
+    return result;
+#endif
+}
+
+// out[r] = sum over j of w[r][j] h(j), R rows at once, then as many of the rest as there are, by smaller numbers. The
+// states are used while they stand in a register and need not be stored.
+template <int R, class State>
+OUTSAMPLE_INLINE void rows_of(int rows, const float* w, int d, State h, float* out) {
+    for (; rows >= R; rows -= R, w += R * d, out += R * lanes) {
+        vfloat sum[R];
+        for (int r = 0; r < R; ++r) sum[r] = vfloat{};
+        for (int j = 0; j < d; ++j) {
+            const vfloat hj = h(j);
+#pragma GCC unroll 16
+            for (int r = 0; r < R; ++r) sum[r] += broadcast(w[r * d + j]) * hj;
+        }
+        for (int r = 0; r < R; ++r) store(out + r * lanes, sum[r]);
+    }
+    if constexpr (R > 1) rows_of<R * 5 / 8>(rows, w, d, h, out);
+}
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int most_rows = 16;
+#else
+constexpr int most_rows = 10;
+#endif
+
+// Walks the chunk; `leaf(index, logits)` is called for each lane group of its leaves. products: two levels of a chunk,
+// of max_chunk_level + 1 groups each. D: hidden_size, or 0.
+template <int D, class Leaf>
+OUTSAMPLE_INLINE void walk_points(const ForestView& forest, int chunk, const float* w, float* products, float* logits,
+                                  Leaf leaf) {
+    const int d = D ? D : forest.hidden_size, n = forest.seq_len;
+    const float* W_hi = w + d * d;
+    const float* W_oh = W_hi + d;
+    const int* begin = forest.chunk_begin + chunk * n;
+    const int* end = begin + n;
+    const std::int64_t group = static_cast<std::int64_t>(d) * lanes;
+    float* above = products;
+    float* below = products + (forest.max_chunk_level + 1) * group;
+    for (int t = 0; t < n; ++t) {
+        const float* next = t + 1 < n ? w : W_oh;
+        const int rows = t + 1 < n ? d : forest.outputs;
+        for (int i = begin[t]; i < end[t]; ++i) {
+            const std::int64_t node = forest.level_begin[t] + i;
+            const vfloat x = load<vfloat>(forest.x + node * lanes);
+            float* out = t + 1 < n ? below + (i - begin[t]) * group : logits;
+            const int* source = forest.source ? forest.source + node * lanes : nullptr;
+            if (t == 0) {
+                rows_of<most_rows>(rows, next, d, [&](int j) { return relu(broadcast(W_hi[j]) * x); }, out);
+            } else if (const float* z = above + (forest.parent[node] - begin[t - 1]) * group;
+                       !source || source[0] == lanes_stay) {
+                const auto state = [&](int j) { return relu(load<vfloat>(z + j * lanes) + broadcast(W_hi[j]) * x); };
+                rows_of<most_rows>(rows, next, d, state, out);
+            } else {
+                const vint from = load<vint>(source);
+                const auto state = [&](int j) {
+                    return relu(from_two(z + j * lanes, group, from) + broadcast(W_hi[j]) * x);
+                };
+                rows_of<most_rows>(rows, next, d, state, out);
+            }
+            if (t + 1 == n) leaf(i, logits);
+        }
+        float* swap = above;
+        above = below;
+        below = swap;
+    }
+}
+
+// The same with a target for each lane.
+OUTSAMPLE_INLINE vfloat margin_of(const ForestView& forest, vint target, const float* logits) {
+    if (forest.outputs == 1) return load<vfloat>(logits);
+    const vfloat nothing = broadcast(-3.0e38f);
+    vfloat own = nothing, best = nothing;
     for (int o = 0; o < forest.outputs; ++o) {
         const vfloat value = load<vfloat>(logits + o * lanes);
         const vint is_target = target == o;
         own = select(is_target, value, own);
-        best = select(is_target, best, max(best, value));
+        best = max(best, select(is_target, nothing, value));
     }
     return own - best;
 }
 
-// To an absolute error of about 2e-7, which is what the readout needs.
-OUTSAMPLE_INLINE vfloat tanh_of(vfloat a) {
-    // exp(2a) = 2^k 2^f; beyond 2^26 the result is +-1 in float32.
-    vfloat t = min(max(a * broadcast(2.8853900817779268f), broadcast(-26.0f)), broadcast(26.0f));
-    const vfloat shift = broadcast(12582912.0f);  // adding it rounds to an integer
-    const vfloat shifted = t + shift;
-    const vfloat f = t - (shifted - shift);
-    vfloat e = broadcast(1.5403530e-4f);
-    e = e * f + broadcast(1.3333558e-3f);
-    e = e * f + broadcast(9.6181291e-3f);
-    e = e * f + broadcast(5.5504109e-2f);
-    e = e * f + broadcast(2.4022651e-1f);
-    e = e * f + broadcast(6.9314718e-1f);
-    e = e * f + broadcast(1.0f);
-    vint bits;
-    std::memcpy(&bits, &shifted, sizeof bits);
-    vint exponent = bits << 23;  // the low bits of `shifted` are k
-    vint ebits;
-    std::memcpy(&ebits, &e, sizeof ebits);
-    ebits += exponent;
-    std::memcpy(&e, &ebits, sizeof e);
-    return broadcast(1.0f) - broadcast(2.0f) / (e + broadcast(1.0f));
+// Readout --------------------------------------------------------------------------------------------------------
+
+// Leaves (or lane groups of them) whose features wait for the readout.
+constexpr int held_leaves = cubature_held_leaves;
+
+// networks = true: a network per lane, one point; false: a point per lane, one network.
+template <bool networks>
+OUTSAMPLE_INLINE vfloat value_at(const float* v, std::int64_t index) {
+    if constexpr (networks)
+        return broadcast(v[index]);
+    else
+        return load<vfloat>(v + index * lanes);
 }
 
-OUTSAMPLE_INLINE vfloat triple_angle(vfloat u) {
-    const vfloat square = u * u;
-    return u * (square + broadcast(3.0f)) / (broadcast(3.0f) * square + broadcast(1.0f));
+// tanh(a / 2) from exp(a).
+OUTSAMPLE_INLINE vfloat half_tanh(vfloat e) { return broadcast(1.0f) - broadcast(2.0f) / (e + broadcast(1.0f)); }
+
+// tanh to an absolute error of about 3e-7, which is what the readout needs.
+OUTSAMPLE_INLINE vfloat tanh_of(vfloat a) { return half_tanh(vexp(a + a)); }
+
+// tanh(z / 2), tanh(3 z / 2), tanh(9 z / 2) from one exponential.
+OUTSAMPLE_INLINE void three_tanh(vfloat z, vfloat* feature) {
+    const vfloat e = vexp(z);
+    // exp(z) for z held within 9, where the second and third are 1 in float32: the ninth power must stay finite.
+    const vfloat held = min(max(e, broadcast(1.2340980e-4f)), broadcast(8103.0839f)), cube = held * held * held;
+    feature[0] = half_tanh(e);
+    feature[1] = half_tanh(cube);
+    feature[2] = half_tanh(cube * cube * cube);
 }
 
 OUTSAMPLE_INLINE vfloat gelu_of(vfloat a) {
@@ -186,46 +251,107 @@ OUTSAMPLE_INLINE void add_to(double* sums, vfloat v) {
     for (int lane = 0; lane < lanes; ++lane) sums[lane] += static_cast<double>(v[lane]);
 }
 
-// Margins, features and readout of all leaves. sums: (1 + units) vectors of doubles, in float32 within a chunk.
+// sums[r] += weights[j][r] f[j] for R rows of the readout, `rows` apart for neighbouring features j, then the rest in
+// halves.
+template <bool networks, int R>
+OUTSAMPLE_INLINE void add_features(int left, int rows, const float* weights, int features, const float* f,
+                                   double* sums) {
+    const int unit = networks ? 1 : lanes;
+    for (; left >= R; left -= R, weights += R * unit, sums += R * lanes) {
+        vfloat sum[R];
+        for (int r = 0; r < R; ++r) sum[r] = vfloat{};
+        for (int j = 0; j < features; ++j) {
+            const vfloat fj = load<vfloat>(f + j * lanes);
+            for (int r = 0; r < R; ++r)
+                sum[r] += value_at<networks>(weights, static_cast<std::int64_t>(j) * rows + r) * fj;
+        }
+        for (int r = 0; r < R; ++r) add_to(sums + r * lanes, sum[r]);
+    }
+    if constexpr (R > 1) add_features<networks, R / 2>(left, rows, weights, features, f, sums);
+}
+
+// Features of leaves are gathered, and read out a few leaves at a time. sums: (1 + units) vectors of doubles.
 template <bool networks>
-OUTSAMPLE_INLINE void read_out(const ForestView& forest, const ReadoutView& readout, const float* w, float* scratch,
-                               double* sums) {
-    const int d = forest.hidden_size, units = readout.units;
-    float* part = scratch;
-    float* logits = part + (1 + units) * lanes;
-    float* states = logits + tile_nodes * forest.outputs * lanes;
-    float* products = states + tile_nodes * d * lanes;
-    for (int i = 0; i < (1 + units) * lanes; ++i) sums[i] = 0;
-    for (int chunk = 0; chunk < forest.chunks; ++chunk) {
-        vfloat value = vfloat{};
-        for (int i = 0; i < units * lanes; ++i) part[i] = 0;
-        walk<networks, false>(forest, chunk, w, products, states, logits, [&](int leaf, const float* leaf_logits) {
-            const vfloat margin = margin_of<networks>(forest, leaf, leaf_logits);
-            const vfloat scale = value_at<networks>(readout.inverse_scale, leaf);
-            vfloat feature[cubature_temperatures];
-            if (readout.shift) {
-                feature[0] = (margin - value_at<networks>(readout.shift, leaf)) * scale;
-                feature[1] = feature[0] * feature[0];
-                feature[2] = tanh_of(feature[0]);
-            } else {
-                feature[0] = tanh_of(broadcast(0.5f) * margin * scale);
-                feature[1] = triple_angle(feature[0]);
-                feature[2] = triple_angle(feature[1]);
-            }
-            for (int k = 0; k < cubature_temperatures; ++k) {
-                const int row = leaf * cubature_temperatures + k;
-                value += value_at<networks>(readout.linear, row) * feature[k];
-            }
-            const int row = leaf * cubature_temperatures * units;
-            for (int u = 0; u < units; ++u) {
-                vfloat sum = load<vfloat>(part + u * lanes);
-                for (int k = 0; k < cubature_temperatures; ++k)
-                    sum += value_at<networks>(readout.hidden, row + k * units + u) * feature[k];
-                store(part + u * lanes, sum);
-            }
+struct Reader {
+    const ReadoutView& readout;
+    float* held;
+    double* sums;
+    int first = 0, count = 0;
+
+    __attribute__((always_inline)) Reader(const ReadoutView& view, float* room, double* result)
+        : readout(view), held(room), sums(result) {
+        for (int i = 0; i < (1 + readout.units) * lanes; ++i) sums[i] = 0;
+    }
+    // Leaves come one after the other.
+    __attribute__((always_inline)) void add(int leaf, vfloat margin) {
+        const vfloat scale = value_at<networks>(readout.inverse_scale, leaf);
+        vfloat feature[cubature_temperatures];
+        if (readout.shift) {
+            feature[0] = (margin - value_at<networks>(readout.shift, leaf)) * scale;
+            feature[1] = feature[0] * feature[0];
+            feature[2] = tanh_of(feature[0]);
+        } else {
+            three_tanh(margin * scale, feature);
+        }
+        if (count == 0) first = leaf;
+        for (int k = 0; k < cubature_temperatures; ++k)
+            store(held + (count * cubature_temperatures + k) * lanes, feature[k]);
+        if (++count == held_leaves) finish();
+    }
+    __attribute__((always_inline)) void finish() {
+        const int rows = 1 + readout.units;
+        const std::int64_t at = static_cast<std::int64_t>(first) * cubature_temperatures * rows;
+        add_features<networks, 8>(rows, rows, readout.weights + at * (networks ? 1 : lanes),
+                                  count * cubature_temperatures, held, sums);
+        count = 0;
+    }
+};
+
+template <int D>
+OUTSAMPLE_INLINE void read_points(const ForestView& forest, const ReadoutView& readout, const float* weights,
+                                  float* scratch, double* sums) {
+    float* logits = scratch + held_leaves * cubature_temperatures * lanes;
+    float* products = logits + forest.outputs * lanes;
+    Reader<false> reader(readout, scratch, sums);
+    for (int chunk = 0; chunk < forest.chunks; ++chunk)
+        walk_points<D>(forest, chunk, weights, products, logits, [&](int leaf, const float* of_leaf) {
+            const vint target = load<vint>(forest.target + static_cast<std::int64_t>(leaf) * lanes);
+            reader.add(leaf, margin_of(forest, target, of_leaf));
         });
-        add_to(sums, value);
-        for (int u = 0; u < units; ++u) add_to(sums + (1 + u) * lanes, load<vfloat>(part + u * lanes));
+    reader.finish();
+}
+
+// Derivative of coefficient * margin with respect to the last state, networks in lanes.
+OUTSAMPLE_INLINE void margin_adjoint(const ForestView& forest, int leaf, const float* logits, const float* W_oh,
+                                     vfloat coefficient, float* adjoint) {
+    const int d = forest.hidden_size, outputs = forest.outputs;
+    if (outputs == 1) {
+        for (int j = 0; j < d; ++j) store(adjoint + j * lanes, coefficient * load<vfloat>(W_oh + j * lanes));
+        return;
+    }
+    const int target = forest.target[leaf];
+    vfloat best = broadcast(-3.0e38f);
+    vint rival = vint{};
+    for (int o = 0; o < outputs; ++o) {
+        if (o == target) continue;
+        const vfloat value = load<vfloat>(logits + o * lanes);
+        const vint better = value > best;
+        best = select(better, value, best);
+        rival = better ? o - vint{} : rival;
+    }
+    // The state is passed over once: per state, all rivals' columns.
+    for (int j = 0; j < d; ++j) store(adjoint + j * lanes, coefficient * load<vfloat>(W_oh + (target * d + j) * lanes));
+    constexpr int together = 8;
+    for (int first = 0; first < outputs; first += together) {
+        const int count = outputs - first < together ? outputs - first : together;
+        vfloat share[together];
+        for (int k = 0; k < together; ++k)
+            share[k] = k < count && first + k != target ? select(rival == first + k, coefficient, vfloat{}) : vfloat{};
+        for (int j = 0; j < d; ++j) {
+            vfloat sum = load<vfloat>(adjoint + j * lanes);
+            for (int k = 0; k < count; ++k) sum -= share[k] * load<vfloat>(W_oh + ((first + k) * d + j) * lanes);
+            store(adjoint + j * lanes, sum);
+        }
     }
 }
 
@@ -254,13 +380,15 @@ void cubature_margins(const ForestView& forest, const float* packed, float* scra
             for (int lane = 0; lane < filled; ++lane) to[lane] = v[lane];
     };
     for (int chunk = 0; chunk < forest.chunks; ++chunk)
-        walk<true, false>(forest, chunk, packed, products, states, room, [&](int leaf, const float* leaf_logits) {
-            if (logits)
-                for (int o = 0; o < outputs; ++o)
-                    put(margins + (static_cast<std::int64_t>(leaf) * outputs + o) * stride,
-                        load<vfloat>(leaf_logits + o * lanes));
-            else
-                put(margins + leaf * stride, margin_of<true>(forest, leaf, leaf_logits));
+        walk_networks<false>(forest, chunk, packed, products, states, room, [&](int first, int count, float* tile) {
+            for (int p = 0; p < count; ++p, tile += outputs * lanes) {
+                const std::int64_t leaf = first + p;
+                if (logits)
+                    for (int o = 0; o < outputs; ++o)
+                        put(margins + (leaf * outputs + o) * stride, load<vfloat>(tile + o * lanes));
+                else
+                    put(margins + leaf * stride, margin_of(forest, forest.target[leaf], tile));
+            }
         });
 }
 
@@ -280,43 +408,14 @@ void cubature_tangents(const ForestView& forest, const float* packed, float* scr
         const int* end = begin + n;
         float* own = adjoints;
         float* above = adjoints + level_room;
-        // Leaves: the derivative of coefficient * margin with respect to the last state.
-        walk<true, true>(forest, chunk, packed, products, states, room, [&](int leaf, const float* logits) {
-            float* to = own + (leaf - begin[n - 1]) * d * lanes;
-            float held[lanes];
-            for (int lane = 0; lane < lanes; ++lane)
-                held[lane] = lane < filled ? coefficients[leaf * stride + lane] : 0.0f;
-            const vfloat coefficient = load<vfloat>(held);
-            if (outputs == 1) {
-                for (int j = 0; j < d; ++j) store(to + j * lanes, coefficient * load<vfloat>(W_oh + j * lanes));
-                return;
-            }
-            const int target = forest.target[leaf];
-            vfloat best = broadcast(-3.0e38f);
-            vint rival = vint{};
-            for (int o = 0; o < outputs; ++o) {
-                if (o == target) continue;
-                const vfloat value = load<vfloat>(logits + o * lanes);
-                const vint better = value > best;
-                best = select(better, value, best);
-                rival = better ? o - vint{} : rival;
-            }
-            // The state is passed over once: per state, all rivals' columns.
-            for (int j = 0; j < d; ++j)
-                store(to + j * lanes, coefficient * load<vfloat>(W_oh + (target * d + j) * lanes));
-            constexpr int together = 8;
-            for (int first = 0; first < outputs; first += together) {
-                const int count = outputs - first < together ? outputs - first : together;
-                vfloat share[together];
-                for (int k = 0; k < together; ++k)
-                    share[k] =
-                        k < count && first + k != target ? select(rival == first + k, coefficient, vfloat{}) : vfloat{};
-                for (int j = 0; j < d; ++j) {
-                    vfloat sum = load<vfloat>(to + j * lanes);
-                    for (int k = 0; k < count; ++k)
-                        sum -= share[k] * load<vfloat>(W_oh + ((first + k) * d + j) * lanes);
-                    store(to + j * lanes, sum);
-                }
+        walk_networks<true>(forest, chunk, packed, products, states, room, [&](int first, int count, float* logits) {
+            for (int p = 0; p < count; ++p) {
+                const int leaf = first + p;
+                float held[lanes];
+                for (int lane = 0; lane < lanes; ++lane)
+                    held[lane] = lane < filled ? coefficients[leaf * stride + lane] : 0.0f;
+                margin_adjoint(forest, leaf, logits + p * outputs * lanes, W_oh, load<vfloat>(held),
+                               own + (leaf - begin[n - 1]) * d * lanes);
             }
         });
         const float* level_states = states;
@@ -332,7 +431,7 @@ void cubature_tangents(const ForestView& forest, const float* packed, float* scr
                 // own: at the last level with respect to the state, else to the products W_hh h of the children.
                 const float* g = own + static_cast<std::int64_t>(i) * d * lanes;
                 if (t < n - 1) {
-                    product<true>(nodes, packed, d, 1, d, d, g, d, tile, d);
+                    product(nodes, packed, d, 1, d, d, g, d, tile, d);
                     g = tile;
                 }
                 for (int p = 0; p < nodes; ++p) {
@@ -363,7 +462,10 @@ void cubature_readout_one(const ForestView& forest, const ReadoutView& readout, 
                           double* result) {
     const int units = readout.units;
     double* sums = result + 1;
-    read_out<false>(forest, readout, weights, scratch, sums);
+    if (forest.hidden_size == 16)
+        read_points<16>(forest, readout, weights, scratch, sums);
+    else
+        read_points<0>(forest, readout, weights, scratch, sums);
     double value = 0;
     for (int lane = 0; lane < lanes; ++lane) value += sums[lane];
     // Units side by side in lanes; bias and out are padded with zeros.
@@ -384,7 +486,16 @@ void cubature_readout_one(const ForestView& forest, const ReadoutView& readout, 
 
 void cubature_readout_many(const ForestView& forest, const ReadoutView& readout, const float* packed, float* scratch,
                            double* result) {
-    read_out<true>(forest, readout, packed, scratch, result);
+    float* logits = scratch + held_leaves * cubature_temperatures * lanes;
+    float* states = logits + tile_nodes * forest.outputs * lanes;
+    float* products = states + tile_nodes * forest.hidden_size * lanes;
+    Reader<true> reader(readout, scratch, result);
+    for (int chunk = 0; chunk < forest.chunks; ++chunk)
+        walk_networks<false>(forest, chunk, packed, products, states, logits, [&](int first, int count, float* tile) {
+            for (int p = 0; p < count; ++p, tile += forest.outputs * lanes)
+                reader.add(first + p, margin_of(forest, forest.target[first + p], tile));
+        });
+    reader.finish();
     for (int u = 0; u < readout.units; ++u) {
         float activation[lanes];
         for (int lane = 0; lane < lanes; ++lane) activation[lane] = static_cast<float>(result[(1 + u) * lanes + lane]);
@@ -394,24 +505,25 @@ void cubature_readout_many(const ForestView& forest, const ReadoutView& readout,
 }
 
 std::int64_t cubature_count(const ForestView& forest, const float* weights, float* scratch) {
-    const int d = forest.hidden_size, outputs = forest.outputs;
-    float* logits = scratch;
-    float* states = logits + tile_nodes * outputs * lanes;
-    float* products = states + tile_nodes * d * lanes;
     vint correct = vint{};
+    const auto count = [&](int leaf, const float* logits) {
+        // The lowest index wins a tie: strictly above those before the target, at least as high as those behind.
+        const vint target = load<vint>(forest.target + static_cast<std::int64_t>(leaf) * lanes);
+        vfloat own = broadcast(-3.0e38f), before = own, behind = own;
+        for (int o = 0; o < forest.outputs; ++o) {
+            const vfloat value = load<vfloat>(logits + o * lanes);
+            own = select(target == o, value, own);
+            before = select(target > o, max(before, value), before);
+            behind = select(target < o, max(behind, value), behind);
+        }
+        correct -= (own > before) & (own >= behind) & (target >= vint{});
+    };
+    float* products = scratch + forest.outputs * lanes;
     for (int chunk = 0; chunk < forest.chunks; ++chunk)
-        walk<false, false>(forest, chunk, weights, products, states, logits, [&](int leaf, const float* leaf_logits) {
-            // The lowest index wins a tie: strictly above those before the target, at least as high as those behind.
-            const vint target = integer_at<false>(forest.target, leaf);
-            vfloat own = broadcast(-3.0e38f), before = own, behind = own;
-            for (int o = 0; o < outputs; ++o) {
-                const vfloat value = load<vfloat>(leaf_logits + o * lanes);
-                own = select(target == o, value, own);
-                before = select(target > o, max(before, value), before);
-                behind = select(target < o, max(behind, value), behind);
-            }
-            correct -= (own > before) & (own >= behind) & (target >= vint{});
-        });
+        if (forest.hidden_size == 16)
+            walk_points<16>(forest, chunk, weights, products, scratch, count);
+        else
+            walk_points<0>(forest, chunk, weights, products, scratch, count);
     std::int64_t total = 0;
     for (int lane = 0; lane < lanes; ++lane) total += correct[lane];
     return total;

@@ -53,12 +53,12 @@ std::int64_t weight_count(int hidden_size, int outputs) {
 
 // Runs work(first, filled, packed, scratch) for each lane group of networks.
 template <class Work>
-void for_lane_groups(const ForestView& forest, const float* const* weights, std::int64_t count, int units, int threads,
+void for_lane_groups(const ForestView& forest, const float* const* weights, std::int64_t count, int threads,
                      Work work) {
     const int lanes = OUTSAMPLE_KERNEL(cubature_lanes)();
     const int size = static_cast<int>(weight_count(forest.hidden_size, forest.outputs));
     parallel_for(count, lanes, threads, [&](std::int64_t first, std::int64_t last) {
-        std::vector<float> packed(static_cast<std::size_t>(size) * lanes), scratch(cubature_scratch(forest, units));
+        std::vector<float> packed(static_cast<std::size_t>(size) * lanes), scratch(cubature_scratch(forest));
         for (std::int64_t i = first; i < last; i += lanes) {
             const int filled = static_cast<int>(std::min<std::int64_t>(lanes, last - i));
             OUTSAMPLE_KERNEL(cubature_pack)(weights + i, filled, size, packed.data());
@@ -69,10 +69,10 @@ void for_lane_groups(const ForestView& forest, const float* const* weights, std:
 
 }  // namespace
 
-std::int64_t cubature_scratch(const ForestView& forest, int units) {
+std::int64_t cubature_scratch(const ForestView& forest) {
     const std::int64_t d = forest.hidden_size;
-    const std::int64_t vectors = 1 + units + tile_nodes * (forest.outputs + 2 * d) +
-                                 4 * static_cast<std::int64_t>(forest.max_chunk_level) * d +
+    const std::int64_t vectors = cubature_temperatures * cubature_held_leaves + tile_nodes * (forest.outputs + 2 * d) +
+                                 (4 * static_cast<std::int64_t>(forest.max_chunk_level) + 2) * d +
                                  static_cast<std::int64_t>(forest.max_chunk_nodes) * d;
     return vectors * cubature_max_lanes;
 }
@@ -118,10 +118,10 @@ long long Forest::multiply_adds(int hidden_size, int outputs) const {
 }
 
 ForestView Forest::networks_in_lanes(int hidden_size, int outputs) const {
-    return {
-        hidden_size,         seq_len(),        outputs,         level_begin_.data(),
-        parent_.data(),      x_.data(),        target_.data(),  static_cast<int>(chunk_begin_.size()) / seq_len() - 1,
-        chunk_begin_.data(), max_chunk_level_, max_chunk_nodes_};
+    return {hidden_size,         seq_len(),        outputs,
+            level_begin_.data(), parent_.data(),   nullptr,
+            x_.data(),           target_.data(),   static_cast<int>(chunk_begin_.size()) / seq_len() - 1,
+            chunk_begin_.data(), max_chunk_level_, max_chunk_nodes_};
 }
 
 Cubature::Cubature(Forest forest, int hidden_size, int outputs, Readout readout)
@@ -152,92 +152,64 @@ Cubature::Cubature(Forest forest, int hidden_size, int outputs, Readout readout)
             throw std::invalid_argument("index must name weights of the network, got " + std::to_string(i));
     for (double scale : sketch.scale)
         if (!(scale > 0)) throw std::invalid_argument("scale must be positive");
+    for (double scale : sketch.scale) inverse_scale_.push_back(1 / scale);
     for (int target : forest_.target())
         if (target < 0 || target >= outputs)
             throw std::invalid_argument("target must be between 0 and " + std::to_string(outputs - 1) + ", got " +
                                         std::to_string(target));
     readout_.bias.resize((units + cubature_max_lanes - 1) / cubature_max_lanes * cubature_max_lanes);
     readout_.out.resize(readout_.bias.size());
+    for (std::size_t feature = 0; feature < features; ++feature) {
+        weights_.push_back(readout_.linear[feature]);
+        for (std::size_t u = 0; u < units; ++u) weights_.push_back(readout_.hidden[feature * units + u]);
+    }
     for (int lanes : {4, 8, 16}) arranged_.push_back(arrange(lanes));
 }
 
-// A lane keeps its place on the way down: the k-th group of children holds the k-th child of every lane, so that no
-// state ever moves between lanes. Siblings are ordered by how much hangs from them, which keeps the groups full.
+int Cubature::units() const {
+    return static_cast<int>(readout_.hidden.size()) / (forest_.leaves() * cubature_temperatures);
+}
+
+// Every level fills its lane groups one after the other. Prefixes are sorted by the one that they extend, so those that
+// a group extends stand in two neighbouring groups at most.
 Cubature::Lanes Cubature::arrange(int lanes) const {
-    const int n = forest_.seq_len();
-    const auto& begin = forest_.level_begin();
-    const auto& parent = forest_.parent();
-    const int units = static_cast<int>(readout_.hidden.size()) / (forest_.leaves() * cubature_temperatures);
-
-    std::vector<std::vector<int>> children(forest_.nodes());
-    std::vector<int> weight(forest_.nodes(), 0);
-    for (int t = n - 1; t >= 0; --t)
-        for (int i = begin[t]; i < begin[t + 1]; ++i) {
-            auto heavier = [&](int a, int b) { return weight[a] > weight[b]; };
-            std::stable_sort(children[i].begin(), children[i].end(), heavier);
-            weight[i] += 1;
-            if (t == 0) continue;
-            const int above = begin[t - 1] + parent[i];
-            children[above].push_back(i);
-            weight[above] += weight[i];
-        }
-    std::vector<int> roots(begin[1]);
-    for (int i = 0; i < begin[1]; ++i) roots[i] = i;
-    std::stable_sort(roots.begin(), roots.end(), [&](int a, int b) { return weight[a] > weight[b]; });
-
-    using Group = std::vector<int>;  // a node, or -1, per lane
-    std::vector<Group> level;
-    for (std::size_t i = 0; i < roots.size(); i += lanes) {
-        Group group(lanes, -1);
-        for (int lane = 0; lane < lanes && i + lane < roots.size(); ++lane) group[lane] = roots[i + lane];
-        level.push_back(group);
-    }
-
+    const int n = forest_.seq_len(), rows = cubature_temperatures * (1 + units());
     Lanes result;
     result.lanes = lanes;
     result.level_begin.push_back(0);
-    std::vector<int> above(level.size(), 0);
+    result.chunk_begin.assign(n, 0);
     for (int t = 0; t < n; ++t) {
-        result.level_begin.push_back(result.level_begin.back() + static_cast<int>(level.size()));
-        result.parent.insert(result.parent.end(), above.begin(), above.end());
-        for (const Group& group : level)
-            for (int node : group) result.x.push_back(node < 0 ? 0.0f : forest_.x()[node]);
-        if (t + 1 == n) break;
-        std::vector<Group> next;
-        above.clear();
-        for (std::size_t g = 0; g < level.size(); ++g) {
-            std::size_t most = 0;
-            for (int node : level[g])
-                if (node >= 0) most = std::max(most, children[node].size());
-            for (std::size_t k = 0; k < most; ++k) {
-                Group group(lanes, -1);
-                for (int lane = 0; lane < lanes; ++lane) {
-                    const int node = level[g][lane];
-                    if (node >= 0 && k < children[node].size()) group[lane] = children[node][k];
-                }
-                next.push_back(group);
-                above.push_back(static_cast<int>(g));
+        const int first = forest_.level_begin()[t], size = forest_.level_begin()[t + 1] - first;
+        const int groups = (size + lanes - 1) / lanes;
+        for (int g = 0; g < groups; ++g) {
+            const int* parent = forest_.parent().data() + first;
+            const int above = parent[g * lanes] / lanes;
+            result.parent.push_back(above);
+            bool stay = above == g;
+            for (int lane = 0; lane < lanes; ++lane) {
+                const int i = g * lanes + lane;
+                result.x.push_back(i < size ? forest_.x()[first + i] : 0.0f);
+                result.source.push_back(i < size ? parent[i] - above * lanes : 0);
+                stay = stay && (i >= size || parent[i] == i);
             }
+            if (stay || t == 0) result.source[result.source.size() - lanes] = lanes_stay;
         }
-        level = std::move(next);
+        result.level_begin.push_back(result.level_begin.back() + groups);
+        result.chunk_begin.push_back(groups);
+        result.max_level = std::max(result.max_level, groups);
     }
-    const int first_leaf = begin[n - 1];
-    for (const Group& group : level) {
-        auto gather = [&](std::vector<float>& to, const std::vector<float>& from, int per_leaf, int k) {
-            for (int node : group) to.push_back(node < 0 ? 0.0f : from[(node - first_leaf) * per_leaf + k]);
+    for (int g = 0; g < result.chunk_begin.back(); ++g) {
+        auto gather = [&](auto& to, const auto& from, int per_leaf, int k) {
+            for (int lane = 0; lane < lanes; ++lane) {
+                const int i = g * lanes + lane;
+                to.push_back(i < forest_.leaves() ? from[static_cast<std::size_t>(i) * per_leaf + k] : 0);
+            }
         };
-        for (int node : group) result.target.push_back(node < 0 ? 0 : forest_.target()[node - first_leaf]);
+        gather(result.target, forest_.target(), 1, 0);
         gather(result.inverse_scale, readout_.inverse_scale, 1, 0);
         if (!readout_.shift.empty()) gather(result.shift, readout_.shift, 1, 0);
-        for (int k = 0; k < cubature_temperatures; ++k)
-            gather(result.linear, readout_.linear, cubature_temperatures, k);
-        for (int k = 0; k < cubature_temperatures * units; ++k)
-            gather(result.hidden, readout_.hidden, cubature_temperatures * units, k);
+        for (int k = 0; k < rows; ++k) gather(result.weights, weights_, rows, k);
     }
-    const Chunks chunks = cut(result.level_begin, result.parent, 8);
-    result.chunk_begin = chunks.begin;
-    result.max_chunk_level = chunks.max_level;
-    result.max_chunk_nodes = chunks.max_nodes;
     return result;
 }
 
@@ -252,16 +224,19 @@ double ErrorModel::operator()(double small_noise, double large_noise) const {
     auto log_of = [](double x) { return std::log(std::max(x, 1e-300)); };
     auto within = [](const Range& range, double x) { return std::min(std::max(x, range.least), range.most); };
     const double s = within(small, log_of(small_noise)), l = within(large, log_of(large_noise));
-    auto log_likelihood = [&](const Law& law) {
+    // Sums of the laws' likelihoods relative to the best one's so far.
+    double best = -std::numeric_limits<double>::infinity(), total = 0, squared_error = 0;
+    for (const Law& law : laws) {
         const double u = law.across * (s - law.small);
         const double v = law.mixed * (s - law.small) + law.down * (l - law.large);
-        return std::log(law.across * law.down) - (u * u + v * v) / 2;
-    };
-    double best = -std::numeric_limits<double>::infinity();
-    for (const Law& law : laws) best = std::max(best, log_likelihood(law));
-    double total = 0, squared_error = 0;
-    for (const Law& law : laws) {
-        const double likelihood = std::exp(log_likelihood(law) - best);
+        const double log_likelihood = law.log_density - (u * u + v * v) / 2;
+        if (log_likelihood > best) {
+            const double shrunk = std::exp(best - log_likelihood);
+            total *= shrunk;
+            squared_error *= shrunk;
+            best = log_likelihood;
+        }
+        const double likelihood = std::exp(log_likelihood - best);
         total += likelihood;
         squared_error += likelihood * law.squared_error;
     }
@@ -273,30 +248,19 @@ CubatureResult Cubature::evaluate(const float* weights) const {
     const int lanes = OUTSAMPLE_KERNEL(cubature_lanes)();
     const Lanes& a =
         *std::find_if(arranged_.begin(), arranged_.end(), [&](const Lanes& l) { return l.lanes == lanes; });
-    const int n = forest_.seq_len();
-    const int units = static_cast<int>(readout_.hidden.size()) / (forest_.leaves() * cubature_temperatures);
-    const ForestView view{hidden_size_,
-                          n,
-                          outputs_,
-                          a.level_begin.data(),
-                          a.parent.data(),
-                          a.x.data(),
-                          a.target.data(),
-                          static_cast<int>(a.chunk_begin.size()) / n - 1,
-                          a.chunk_begin.data(),
-                          a.max_chunk_level,
-                          a.max_chunk_nodes};
-    const ReadoutView readout{units,
+    const ForestView view{
+        hidden_size_, forest_.seq_len(), outputs_, a.level_begin.data(), a.parent.data(), a.source.data(),
+        a.x.data(),   a.target.data(),   1,        a.chunk_begin.data(), a.max_level,     0};
+    const ReadoutView readout{units(),
                               a.inverse_scale.data(),
-                              a.linear.data(),
-                              a.hidden.data(),
+                              a.weights.data(),
                               readout_.bias.data(),
                               readout_.out.data(),
                               a.shift.empty() ? nullptr : a.shift.data()};
     // Kept between calls: an allocation would cost as much as the smallest rules.
     thread_local std::vector<float> scratch;
     thread_local std::vector<double> sums;
-    const std::size_t floats = cubature_scratch(view, units), doubles = 1 + (1 + units) * cubature_max_lanes;
+    const std::size_t floats = cubature_scratch(view), doubles = 1 + (1 + units()) * cubature_max_lanes;
     if (scratch.size() < floats) scratch.resize(floats);
     if (sums.size() < doubles) sums.resize(doubles);
     OUTSAMPLE_KERNEL(cubature_readout_one)(view, readout, weights, scratch.data(), sums.data());
@@ -315,10 +279,11 @@ CubatureResult Cubature::noise(const float* weights) const {
     for (std::size_t g = 0; g < groups; ++g) {
         double sum = -sketch.sum[g];
         for (std::size_t k = 0; k < sketch.index.size() / groups; ++k) sum += *sign++ * weights[*index++];
-        sum /= sketch.scale[g];
-        levels[g >= half] += sum * sum / half;
+        sum *= inverse_scale_[g];
+        levels[g >= half] += sum * sum;
     }
-    return {0.0, 0.0, levels[0], levels[1]};
+    const double count = static_cast<double>(std::max<std::size_t>(half, 1));
+    return {0.0, 0.0, levels[0] / count, levels[1] / count};
 }
 
 double Cubature::standard_error(const float* weights) const {
@@ -328,19 +293,17 @@ double Cubature::standard_error(const float* weights) const {
 
 void Cubature::evaluate_many(const float* const* weights, std::int64_t count, CubatureResult* results,
                              int threads) const {
-    const int units = static_cast<int>(readout_.hidden.size()) / (forest_.leaves() * cubature_temperatures);
     const ForestView view = forest_.networks_in_lanes(hidden_size_, outputs_);
-    const ReadoutView readout{units,
+    const ReadoutView readout{units(),
                               readout_.inverse_scale.data(),
-                              readout_.linear.data(),
-                              readout_.hidden.data(),
+                              weights_.data(),
                               readout_.bias.data(),
                               readout_.out.data(),
                               readout_.shift.empty() ? nullptr : readout_.shift.data()};
-    for_lane_groups(view, weights, count, units, threads,
+    for_lane_groups(view, weights, count, threads,
                     [&](std::int64_t first, int filled, const float* packed, float* scratch) {
                         thread_local std::vector<double> sums;
-                        sums.resize((1 + units) * cubature_max_lanes);
+                        sums.resize((1 + units()) * cubature_max_lanes);
                         OUTSAMPLE_KERNEL(cubature_readout_many)(view, readout, packed, scratch, sums.data());
                         for (int lane = 0; lane < filled; ++lane) {
                             CubatureResult& result = results[first + lane];
@@ -354,7 +317,7 @@ void Cubature::evaluate_many(const float* const* weights, std::int64_t count, Cu
 void point_margins(const Forest& forest, int hidden_size, int outputs, const float* const* weights, std::int64_t count,
                    float* margins, int threads) {
     const ForestView view = forest.networks_in_lanes(hidden_size, outputs);
-    for_lane_groups(view, weights, count, 0, threads,
+    for_lane_groups(view, weights, count, threads,
                     [&](std::int64_t first, int filled, const float* packed, float* scratch) {
                         OUTSAMPLE_KERNEL(cubature_margins)
                         (view, packed, scratch, margins + first, count, filled, false);
@@ -364,7 +327,7 @@ void point_margins(const Forest& forest, int hidden_size, int outputs, const flo
 void point_logits(const Forest& forest, int hidden_size, int outputs, const float* const* weights, std::int64_t count,
                   float* logits, int threads) {
     const ForestView view = forest.networks_in_lanes(hidden_size, outputs);
-    for_lane_groups(view, weights, count, 0, threads,
+    for_lane_groups(view, weights, count, threads,
                     [&](std::int64_t first, int filled, const float* packed, float* scratch) {
                         OUTSAMPLE_KERNEL(cubature_margins)
                         (view, packed, scratch, logits + first, count, filled, true);
@@ -374,7 +337,7 @@ void point_logits(const Forest& forest, int hidden_size, int outputs, const floa
 void point_tangents(const Forest& forest, int hidden_size, int outputs, const float* const* weights, std::int64_t count,
                     const float* coefficients, float* tangents, int threads) {
     const ForestView view = forest.networks_in_lanes(hidden_size, outputs);
-    for_lane_groups(view, weights, count, 0, threads,
+    for_lane_groups(view, weights, count, threads,
                     [&](std::int64_t first, int filled, const float* packed, float* scratch) {
                         OUTSAMPLE_KERNEL(cubature_tangents)
                         (view, packed, scratch, coefficients + first, tangents + first, count, filled);
@@ -398,11 +361,20 @@ void count_correct_at(int hidden_size, int seq_len, int outputs, const float* co
     const int chunks = (groups + 7) / 8;
     for (int c = 0; c <= chunks; ++c)
         for (int t = 0; t < n; ++t) chunk_begin.push_back(std::min(8 * c, groups));
-    const ForestView view{
-        hidden_size,        n, outputs, level_begin.data(), parent.data(), columns.data(), targets.data(), chunks,
-        chunk_begin.data(), 8, 8 * n};
+    const ForestView view{hidden_size,
+                          n,
+                          outputs,
+                          level_begin.data(),
+                          parent.data(),
+                          nullptr,
+                          columns.data(),
+                          targets.data(),
+                          chunks,
+                          chunk_begin.data(),
+                          8,
+                          8 * n};
     parallel_for(networks, 1, threads, [&](std::int64_t first, std::int64_t last) {
-        std::vector<float> scratch(cubature_scratch(view, 0));
+        std::vector<float> scratch(cubature_scratch(view));
         for (std::int64_t i = first; i < last; ++i)
             correct[i] = OUTSAMPLE_KERNEL(cubature_count)(view, weights[i], scratch.data());
     });

@@ -23,6 +23,8 @@ struct ForestView {
     int outputs;             // logits; 1: the margin is the output itself
     const int* level_begin;  // seq_len + 1: first node of each level
     const int* parent;       // per node: index within the level above, 0 for roots
+    const int* source;       // points in lanes: per lane, where its prefix stands, counted from the first lane of group
+                             // `parent` on; lanes_stay first where that is its own place; null if it is everywhere
     const float* x;          // per node: the input, or one per lane
     const int* target;       // per leaf (index within the last level): right answer, or one per lane
     int chunks;              // ranges of roots that are walked one after the other
@@ -30,6 +32,8 @@ struct ForestView {
     int max_chunk_level;     // most nodes of one level in one chunk
     int max_chunk_nodes;     // most nodes in one chunk
 };
+
+constexpr int lanes_stay = -1;
 
 // The points, owned, in plain order: level by level.
 class Forest {
@@ -64,9 +68,8 @@ class Forest {
 // gelu(a) = a (1 + tanh(0.851 a)) / 2.
 struct ReadoutView {
     int units;                   // hidden units, 0: linear
-    const float* inverse_scale;  // per leaf (and lane); 0 on padding lanes
-    const float* linear;         // 3 per leaf (and lane)
-    const float* hidden;         // 3 x units per leaf (and lane)
+    const float* inverse_scale;  // per leaf (and lane)
+    const float* weights;        // 3 x (1 + units) per leaf (and lane): linear, hidden; 0 on padding lanes
     const float* bias;           // units
     const float* out;            // units
     const float* shift;          // per leaf (and lane), or null
@@ -74,6 +77,7 @@ struct ReadoutView {
 
 constexpr int cubature_temperatures = 3;
 constexpr int cubature_max_lanes = 16;
+constexpr int cubature_held_leaves = 32;
 
 // Signed sums of a few weights each: what tells a noisy copy of a network from other networks, and how much noise it
 // has. The first half of the groups is of small weights, the second of large ones, so that noise in proportion to the
@@ -94,6 +98,7 @@ struct ErrorModel {
         double small, large;         // means of the logarithms
         double across, mixed, down;  // (across s, mixed s + down l) is standard normal, s and l centred logarithms
         double squared_error;
+        double log_density;  // log(across * down)
     };
     struct Range {
         double least, most;
@@ -147,15 +152,18 @@ class Cubature {
   private:
     struct Lanes {  // points in lanes, for one vector width
         int lanes = 0;
-        std::vector<int> level_begin, parent, target, chunk_begin;
-        std::vector<float> x, inverse_scale, linear, hidden, shift;
-        int max_chunk_level = 0, max_chunk_nodes = 0;
+        std::vector<int> level_begin, parent, source, target, chunk_begin;
+        std::vector<float> x, inverse_scale, weights, shift;
+        int max_level = 0;
     };
     Lanes arrange(int lanes) const;
+    int units() const;
 
     Forest forest_;
     int hidden_size_, outputs_;
     Readout readout_;
+    std::vector<float> weights_;         // of the readout, as in ReadoutView
+    std::vector<double> inverse_scale_;  // of the sketch
     std::vector<Lanes> arranged_;
 };
 
@@ -177,9 +185,9 @@ void count_correct_at(int hidden_size, int seq_len, int outputs, const float* co
                       const float* x, const int* target, std::int64_t count, std::int64_t* correct, int threads);
 
 // Floats of scratch space for any kernel below.
-std::int64_t cubature_scratch(const ForestView& forest, int units);
+std::int64_t cubature_scratch(const ForestView& forest);
 
-// Kernels. Packed weights hold one vector (a lane per network) per weight.Results of readouts are
+// Kernels. Packed weights hold one vector (a lane per network) per weight. Results of readouts are
 // values without the intercept: one, or one per lane, followed by room for sums.
 OUTSAMPLE_DECLARE_KERNEL(int, cubature_lanes, ())
 OUTSAMPLE_DECLARE_KERNEL(void, cubature_pack, (const float* const* weights, int count, int size, float* packed))
