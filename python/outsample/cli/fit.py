@@ -36,7 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--calibration", type=int, default=8192, help="further copies for the error (default %(default)s)"
     )
-    parser.add_argument("--candidates", type=int, default=8192, help="candidate points per size (default %(default)s)")
+    parser.add_argument("--candidates", type=int, default=16384, help="candidate points per size (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default %(default)s)")
     parser.add_argument("--folder", metavar="DIR", help="keep finished stages here and go on from them")
     parser.add_argument("--name", help="name of the network in the advice (default: the file's)")

@@ -30,11 +30,11 @@ _KINDS: dict[str, Literal["multiplicative", "additive"]] = {"mul": "multiplicati
 
 #: Laws of noise that advice is fitted on by default, with the share of networks of each.
 DEFAULT_NOISE: dict[str, float] = {
-    "mul-0.01": 0.4,
+    "mul-0.01": 0.55,
     "mul-0.006": 0.15,
-    "mul-0.003": 0.1,
-    "mul-0.02": 0.1,
-    "add-0.005": 0.25,
+    "mul-0.003": 0.07,
+    "mul-0.02": 0.03,
+    "add-0.005": 0.2,
 }
 DEFAULT_SIZES = (8, 32, 128, 512, 2048)
 
@@ -75,7 +75,7 @@ def effort(size: int) -> Effort:
     if size <= 256:
         return Effort((2, 2, 2, 2, 8), 8, 8, 24)
     if size <= 1024:
-        return Effort((2, 4), 4, 8, 16)
+        return Effort((2, 4), 4, 8, 24)
     return Effort((2,), 0, 10, 0, block=4000)
 
 
@@ -337,6 +337,11 @@ def _plain_variances(model: RNN, data: _Labelled, laws: int, seed: int, threads:
     return result
 
 
+def _selection_networks(size: int) -> int:
+    """Networks that points are chosen by: several for each point."""
+    return int(np.clip(64 * size, 4096, 16384))
+
+
 def _fit_rule(
     model: RNN, size: int, plan: Effort, data: TrainingSet, seed: int, candidates: int, bar: Progress
 ) -> Rule:
@@ -344,7 +349,7 @@ def _fit_rule(
     branching = plan.branching[max(0, len(plan.branching) - model.seq_len + 1) :]
     roots = max(1, candidates // int(np.prod(branching)))
     pool = random_points(model.task, model.seq_len, branching, roots, rng)
-    selection = Selection(pool, data.part(slice(16384)))
+    selection = Selection(pool, data.part(slice(_selection_networks(size))))
     readout = 3 * (1 + plan.units)
     selection.costs[pool.level_begin[-2] :] += readout  # a point's share of the readout
     points = selection.choose(size * model.forward_multiply_adds - plan.units - _sketch_cost(model))
@@ -373,7 +378,7 @@ def fit_cubature(
     networks: int = 262144,
     samples: int = 16384,
     calibration: int = 8192,
-    candidates: int = 8192,
+    candidates: int = 16384,
     seed: int = 0,
     folder: str | Path | None = None,
     threads: int = 1,
@@ -402,7 +407,7 @@ def fit_cubature(
         Points per label, even.
     calibration : int, default 8192
         Further copies, for the standard error.
-    candidates : int, default 8192
+    candidates : int, default 16384
         Candidate points per size.
     seed : int, default 0
         Seed of everything random.
@@ -454,7 +459,7 @@ def fit_cubature(
     ):
         if value < least:
             raise ValueError(f"{name} must be at least {least}, got {value}")
-    if calibration * min(mixture.values()) < 16 * sum(mixture.values()):
+    if calibration < 16 * len(mixture):
         raise ValueError(f"calibration must give every law at least 16 copies, got {calibration}")
     if samples % 2:
         raise ValueError(f"samples must be even, got {samples}")
@@ -473,8 +478,13 @@ def fit_cubature(
     seconds = 0.0
     with Progress(networks + calibration, "labels", enabled=progress) as bar:
         sets = []
-        for name, count, own in (("training", networks, 2 * seed), ("calibration", calibration, 2 * seed + 1)):
-            weights, kinds = _copies(model, laws, shares, count, own)
+        # The error is measured under each law by itself, so all have the same number of copies there.
+        equal = np.full(len(laws), 1 / len(laws))
+        for name, count, own, share in (
+            ("training", networks, 2 * seed, shares),
+            ("calibration", calibration, 2 * seed + 1, equal),
+        ):
+            weights, kinds = _copies(model, laws, share, count, own)
             halves, own_seconds = _label(model, weights, samples, own, threads, stages, name, bar)
             sets.append(_Labelled(weights, kinds, halves))
             seconds += own_seconds
@@ -515,7 +525,7 @@ def fit_cubature(
                 bar.advance(bar.total)
         rule, own_seconds = stored
         seconds += own_seconds
-        evaluated += candidates * min(networks, 16384)
+        evaluated += candidates * min(networks, _selection_networks(size))
         # A step: values, derivatives, and five judgements.
         steps = plan.linear_steps + plan.steps
         evaluated += size * (

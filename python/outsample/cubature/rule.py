@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -186,9 +186,9 @@ class TrainingSet:
 
         return sum(self.each_block(total)) / len(self)
 
-    def blocks(self) -> list[slice]:
-        """The networks in parts whose margins fit into memory."""
-        return [slice(i, min(i + _BLOCK, len(self))) for i in range(0, len(self), _BLOCK)]
+    def blocks(self, size: int = _BLOCK) -> list[slice]:
+        """The networks in parts, by default of a size whose margins fit into memory."""
+        return [slice(i, min(i + size, len(self))) for i in range(0, len(self), size)]
 
     def each_block(self, function: Callable[[slice], _Result]) -> list[_Result]:
         """Results of a function of each block, in order, computed in threads."""
@@ -230,14 +230,21 @@ def _regression(points: Points, data: TrainingSet) -> _Regression:
         np.zeros(0), np.zeros(0), some.mean(axis=1, dtype=np.float64) if data.outputs == 1 else np.empty(0),
     )  # fmt: skip
     del some
-    gram, moment, mean = np.zeros((count, count)), np.zeros(count), np.zeros(count)
     target = ((data.accuracy - center) / spread * data.root).astype(np.float32)
-    for block in data.blocks():
-        _, phi = rule.standardised(data.margins(points, block))
+
+    def sums(block: slice) -> tuple[NDArray[np.float32], ...]:
+        _, phi = rule.standardised(data.margins(points, block, threads=1))
         phi *= data.root[block]
-        gram += phi @ phi.T
-        mean += phi @ data.root[block]
-        moment += phi @ target[block]
+        return phi @ phi.T, phi @ target[block], phi @ data.root[block]
+
+    gram, moment, mean = np.zeros((count, count)), np.zeros(count), np.zeros(count)
+    blocks = data.blocks()
+    with ThreadPoolExecutor(data.threads) as pool:
+        # A few at a time: a Gram matrix of a large rule takes half a gigabyte.
+        for i in range(0, len(blocks), data.threads):
+            for parts in pool.map(sums, blocks[i : i + data.threads]):
+                for total, part in zip((gram, moment, mean), parts, strict=True):
+                    total += part
     mean /= len(data)
     gram /= len(data)
     gram -= np.outer(mean, mean)
@@ -279,6 +286,8 @@ def with_units(rule: Rule, units: int, rng: np.random.Generator) -> Rule:
 
 _Inverse = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 _PRECONDITIONER_NETWORKS = 4096
+#: Networks in one block of derivatives: they are read twice per product, the second time from the cache.
+_JACOBIAN_BLOCK = 1024
 _JUDGES = 16384
 _JACOBIAN_BYTES = 4e9
 
@@ -305,6 +314,101 @@ def approximate_inverse(columns: NDArray[np.float32], ridge: NDArray[np.floating
         return result.reshape(v.shape)
 
     return apply
+
+
+@dataclass(eq=False)
+class _JacobianBlock:
+    """Derivatives of some networks' standardised estimates, each times the root of the network's weight.
+
+    The derivative with respect to a hidden unit's weights is ``bare`` times the features, which are kept once.
+    """
+
+    phi: NDArray[np.float32]  # features: the linear readout
+    tangent: NDArray[np.float32]  # the active inputs
+    g: NDArray[np.float32]  # the hidden units' outputs
+    slope: NDArray[np.float32]  # the hidden units' biases
+    bare: NDArray[np.float32]  # the same without the root weight
+    ones: NDArray[np.float32]  # the intercept: the root weight itself
+    residual: NDArray[np.float32]
+
+    def forward(self, parts: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """The derivatives times a vector in parts. Linear part and hidden units in one product."""
+        b0, a, o, c, h, x = parts
+        through = np.concatenate([a, h]).reshape(-1, len(a)) @ self.phi
+        result: NDArray[np.float32] = b0 * self.ones + through[0] + x @ self.tangent
+        if len(o):
+            result += o @ self.g + c @ self.slope + (self.bare * through[1:]).sum(axis=0)
+        return result
+
+    def backward(self, r: NDArray[np.float32]) -> Floats:
+        """The transposed derivatives times a vector."""
+        through = (self.phi @ np.concatenate([r[None], self.bare * r]).T).T
+        parts = [
+            np.atleast_1d(self.ones @ r), through[0], self.g @ r, self.slope @ r, through[1:].ravel(), self.tangent @ r
+        ]  # fmt: skip
+        return np.concatenate(parts).astype(np.float64)
+
+
+class _Jacobian:
+    """All derivatives at a rule, in blocks of networks that threads work on side by side.
+
+    Sums over blocks are taken in order, so that they do not depend on the number of threads.
+    """
+
+    def __init__(self, rule: Rule, data: TrainingSet, active: NDArray[np.intp], pool: ThreadPoolExecutor) -> None:
+        self.rule, self.data, self.active, self.pool = rule, data, active, pool
+        p, u = len(rule.linear), rule.units
+        self._cuts = np.cumsum([1, p, u, u, u * p])
+        self.blocks = list(pool.map(self._block, data.blocks(_JACOBIAN_BLOCK)))
+        sums = zip(*pool.map(self._block_squares, self.blocks), strict=True)
+        self.squares: list[Floats] = [np.sum(part, axis=0) for part in sums]
+
+    def _block(self, networks: slice) -> _JacobianBlock:
+        rule, data = self.rule, self.data
+        raw, phi = rule.standardised(data.margins(rule.points, networks, threads=1))
+        value, g, gate = rule.read(phi)
+        gate *= rule.out.astype(np.float32)[:, None]
+        through = rule.linear.astype(np.float32)[:, None] + rule.hidden.T.astype(np.float32) @ gate
+        through *= (1 / rule.sd).astype(np.float32)[:, None]
+        through = through.reshape(raw.shape)
+        through *= rule.slopes(raw)
+        tangent = data.tangents(rule.points, through.sum(axis=1), networks)[self.active]
+        target = (data.accuracy[networks] - rule.center) / rule.spread
+        ones = data.root[networks] / np.float32(np.sqrt(len(data)))
+        residual = ((target - value) * ones).astype(np.float32)
+        for array in (phi, tangent, g):
+            array *= ones
+        return _JacobianBlock(phi, tangent, g, gate * ones, gate, ones, residual)
+
+    @staticmethod
+    def _block_squares(block: _JacobianBlock) -> tuple[Floats, ...]:
+        return tuple(np.einsum("um,um->u", part, part) for part in (block.g, block.slope, block.tangent))
+
+    def split(self, v: Floats) -> list[Floats]:
+        """A vector in parts: intercept, linear readout, out, bias, hidden, inputs."""
+        return np.split(v, self._cuts)
+
+    def some(self, networks: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Features and derivatives with respect to inputs of the first networks, in place of all."""
+        blocks = self.blocks[: max(1, networks // _JACOBIAN_BLOCK)]
+        phi, tangent = (np.concatenate([getattr(b, name) for b in blocks], axis=1) for name in ("phi", "tangent"))
+        share = np.float32(np.sqrt(len(self.data) / phi.shape[1]))
+        return share * phi, share * tangent
+
+    def gradient(self) -> Floats:
+        """The transposed derivatives times the residuals."""
+        return self._sum(lambda block: block.backward(block.residual))
+
+    def normal(self, v: Floats) -> Floats:
+        """The transposed derivatives times the derivatives times a vector."""
+        parts = [part.astype(np.float32) for part in self.split(v)]
+        return self._sum(lambda block: block.backward(block.forward(parts)))
+
+    def _sum(self, function: Callable[[_JacobianBlock], Floats]) -> Floats:
+        total = np.zeros(1)
+        for part in self.pool.map(function, self.blocks):
+            total = total + part
+        return total
 
 
 class GaussNewton:
@@ -423,74 +527,33 @@ class GaussNewton:
         return replace(moved, points=rule.points.moved(rule.points.x + dx * factor))
 
     def _step(self, rule: Rule, data: TrainingSet, fresh: bool) -> tuple[Floats, Floats]:
-        n = len(data)
         if fresh:
             self._active = self._choose_active(rule.points)
-        active = self._active
-        p, u, q = len(rule.linear), rule.units, len(active)
-        phi = np.empty((p, n), np.float32)
-        tangent = np.empty((q, n), np.float32)
-        g = np.empty((u, n), np.float32)
-        slope = np.empty((u, n), np.float32)
-        residual = np.empty(n, np.float32)
-        inverse_sd = (1 / rule.sd).astype(np.float32)[:, None]
-        target = (data.accuracy - rule.center) / rule.spread
+        with ThreadPoolExecutor(data.threads) as pool:
+            jacobian = _Jacobian(rule, data, self._active, pool)
+            return self._solve(rule, jacobian, fresh)
 
-        def evaluate(block: slice) -> None:
-            raw, f = rule.standardised(data.margins(rule.points, block, threads=1))
-            value, g[:, block], gate = rule.read(f)
-            gate *= rule.out.astype(np.float32)[:, None]
-            through = rule.linear.astype(np.float32)[:, None] + rule.hidden.T.astype(np.float32) @ gate
-            through = (through * inverse_sd).reshape(raw.shape)
-            through *= rule.slopes(raw)
-            tangent[:, block] = data.tangents(rule.points, through.sum(axis=1), block)[active]
-            phi[:, block], slope[:, block], residual[block] = f, gate, target[block] - value
-
-        data.each_block(evaluate)
-        for array in (phi, tangent, g, slope, residual):
-            array *= data.root / np.float32(np.sqrt(n))
-        ones = data.root / np.float32(np.sqrt(n))
-        # slope carries the root weight and phi must not twice: products use phi and the bare slope.
-        bare = slope / ones
-
+    def _solve(self, rule: Rule, jacobian: _Jacobian, fresh: bool) -> tuple[Floats, Floats]:
+        p, u = len(rule.linear), rule.units
+        g_square, slope_square, t_square = jacobian.squares
         if fresh or self._preconditioner is None:
             # The networks are in random order: some of them do for a preconditioner.
-            some = slice(min(n, _PRECONDITIONER_NETWORKS))
-            share = np.float32(np.sqrt(n / some.stop))
-            t_mean = np.einsum("qm,qm->q", tangent[:, some], tangent[:, some]) * share**2
+            phi, tangent = jacobian.some(_PRECONDITIONER_NETWORKS)
+            t_mean = np.einsum("qm,qm->q", tangent, tangent)
             self._preconditioner = (
-                approximate_inverse(share * phi[:, some], np.full(p, self.decay + 1e-6 + self.damping)),
-                approximate_inverse(share * tangent[:, some], self.damping * t_mean + 1e-3 * t_mean.mean() + 1e-12),
+                approximate_inverse(phi, np.full(p, self.decay + 1e-6 + self.damping)),
+                approximate_inverse(tangent, self.damping * t_mean + 1e-3 * t_mean.mean() + 1e-12),
             )
         feature_inverse, input_inverse = self._preconditioner
 
-        slope_square = np.einsum("um,um->u", slope, slope)
-        t_square = np.einsum("qm,qm->q", tangent, tangent)
-        g_square = np.einsum("um,um->u", g, g)
         penalty = self.penalties(rule)
         damp = self.damping * np.concatenate(
             [[0.0], np.ones(p), g_square, slope_square, np.repeat(slope_square, p), t_square + 1e-3 * t_square.mean()]
         )  # fmt: skip
-        damp[: 1 + p + 2 * u + u * p] += penalty + 1e-9
-        cuts = np.cumsum([1, p, u, u, u * p])
-
-        # The linear part and the hidden units in one product, so that the features are read once.
-        def forward(v: Floats) -> NDArray[np.float32]:
-            b0, a, o, c, h, x = (part.astype(np.float32) for part in np.split(v, cuts))
-            through = np.concatenate([a, h]).reshape(1 + u, p) @ phi
-            result: NDArray[np.float32] = b0 * ones + through[0] + x @ tangent
-            if u:
-                result += o @ g + c @ slope + (bare * through[1:]).sum(axis=0)
-            return result
-
-        def backward(r: NDArray[np.float32]) -> Floats:
-            through = (np.concatenate([r[None], bare * r]) @ phi.T).ravel()
-            return np.concatenate(
-                [np.atleast_1d(ones @ r), through[:p], g @ r, slope @ r, through[p:], tangent @ r]
-            ).astype(np.float64)
+        damp[: len(penalty)] += penalty + 1e-9
 
         def precondition(v: Floats) -> Floats:
-            b0, a, o, c, h, x = np.split(v, cuts)
+            b0, a, o, c, h, x = jacobian.split(v)
             parts = [b0, feature_inverse(a.astype(np.float32))]
             if u:
                 parts += [
@@ -500,14 +563,14 @@ class GaussNewton:
                 ]
             return np.concatenate([*parts, input_inverse(x.astype(np.float32))])
 
-        r = backward(residual)
+        r = jacobian.gradient()
         r[: len(penalty)] -= penalty * rule.parameters
         solution = np.zeros_like(r)
         z = precondition(r)
         direction = z.copy()
         rz = start = float(r @ z)
         for _ in range(self.iterations):
-            image = backward(forward(direction)) + damp * direction
+            image = jacobian.normal(direction) + damp * direction
             alpha = rz / float(direction @ image)
             solution += alpha * direction
             r -= alpha * image
@@ -518,7 +581,7 @@ class GaussNewton:
             direction = z + new / rz * direction
             rz = new
         dx = np.zeros(len(rule.points.x))
-        dx[active] = solution[len(penalty) :]
+        dx[self._active] = solution[len(penalty) :]
         return solution[: len(penalty)], dx
 
     def _choose_active(self, points: Points) -> NDArray[np.intp]:
