@@ -134,30 +134,71 @@ OUTSAMPLE_INLINE vfloat from_two(const float* v, std::int64_t stride, vint sourc
 #endif
 }
 
-// out[r] = sum over j of w[r][j] h(j), R rows at once, then as many of the rest as there are, by smaller numbers. The
-// states are used while they stand in a register and need not be stored.
-template <int R, class State>
-OUTSAMPLE_INLINE void rows_of(int rows, const float* w, int d, State h, float* out) {
-    for (; rows >= R; rows -= R, w += R * d, out += R * lanes) {
-        vfloat sum[R];
-        for (int r = 0; r < R; ++r) sum[r] = vfloat{};
-        for (int j = 0; j < d; ++j) {
-            const vfloat hj = h(j);
-#pragma GCC unroll 16
-            for (int r = 0; r < R; ++r) sum[r] += broadcast(w[r * d + j]) * hj;
-        }
-        for (int r = 0; r < R; ++r) store(out + r * lanes, sum[r]);
+// States of P neighbouring nodes, made from the products above them where they are used, so that they need not be
+// stored.
+enum class Above { none, same_lanes, other_lanes };
+template <Above above, int P>
+struct States {
+    const float* W_hi;
+    vfloat x[P];
+    const float* z[P];
+    vint source[P];
+    std::int64_t group;
+
+    __attribute__((always_inline)) vfloat get(int p, int j) const {
+        const vfloat own = broadcast(W_hi[j]) * x[p];
+        if constexpr (above == Above::none) return relu(own);
+        if constexpr (above == Above::same_lanes) return relu(load<vfloat>(z[p] + j * lanes) + own);
+        return relu(from_two(z[p] + j * lanes, group, source[p]) + own);
     }
-    if constexpr (R > 1) rows_of<R * 5 / 8>(rows, w, d, h, out);
+};
+
+// out[p][r] = sum over j of w[r][j] h[p](j), R rows at once, then as many of the rest as there are, by smaller numbers.
+template <int R, int P, class S>
+OUTSAMPLE_INLINE void rows_of(int rows, const float* w, int d, const S& h, float* out, std::int64_t stride) {
+    for (; rows >= R; rows -= R, w += R * d, out += R * lanes) {
+        vfloat sum[P][R];
+        for (int p = 0; p < P; ++p)
+            for (int r = 0; r < R; ++r) sum[p][r] = vfloat{};
+        for (int j = 0; j < d; ++j) {
+            vfloat hj[P];
+            for (int p = 0; p < P; ++p) hj[p] = h.get(p, j);
+#pragma GCC unroll 16
+            for (int r = 0; r < R; ++r) {
+                const vfloat wj = broadcast(w[r * d + j]);
+                for (int p = 0; p < P; ++p) sum[p][r] += wj * hj[p];
+            }
+        }
+        for (int p = 0; p < P; ++p)
+            for (int r = 0; r < R; ++r) store(out + p * stride + r * lanes, sum[p][r]);
+    }
+    if constexpr (R > 1) rows_of<R * 5 / 8, P>(rows, w, d, h, out, stride);
 }
+// Rows that fit into the registers: of one node, of each of two.
 #if defined(__AVX512F__) || defined(__aarch64__)
-constexpr int most_rows = 16;
+constexpr int rows_of_one = 16, rows_of_two = 10;
 #else
-constexpr int most_rows = 10;
+constexpr int rows_of_one = 10, rows_of_two = 5;
 #endif
 
+// One level of nodes: products with `rows` rows of w, `count` nodes from `node` on, `stride` floats apart in `out`.
+template <Above above, int P>
+OUTSAMPLE_INLINE void advance(const ForestView& forest, int d, std::int64_t node, int first_above, const float* W_hi,
+                              const float* products, int rows, const float* w, float* out, std::int64_t stride) {
+    States<above, P> states{};
+    states.W_hi = W_hi;
+    states.group = static_cast<std::int64_t>(d) * lanes;
+    for (int p = 0; p < P; ++p) {
+        states.x[p] = load<vfloat>(forest.x + (node + p) * lanes);
+        if constexpr (above != Above::none)
+            states.z[p] = products + (forest.parent[node + p] - first_above) * states.group;
+        if constexpr (above == Above::other_lanes) states.source[p] = load<vint>(forest.source + (node + p) * lanes);
+    }
+    rows_of<P == 1 ? rows_of_one : rows_of_two, P>(rows, w, d, states, out, stride);
+}
+
 // Walks the chunk; `leaf(index, logits)` is called for each lane group of its leaves. products: two levels of a chunk,
-// of max_chunk_level + 1 groups each. D: hidden_size, or 0.
+// of max_chunk_level + 1 groups each; logits: two groups. D: hidden_size, or 0.
 template <int D, class Leaf>
 OUTSAMPLE_INLINE void walk_points(const ForestView& forest, int chunk, const float* w, float* products, float* logits,
                                   Leaf leaf) {
@@ -166,31 +207,35 @@ OUTSAMPLE_INLINE void walk_points(const ForestView& forest, int chunk, const flo
     const float* W_oh = W_hi + d;
     const int* begin = forest.chunk_begin + chunk * n;
     const int* end = begin + n;
-    const std::int64_t group = static_cast<std::int64_t>(d) * lanes;
     float* above = products;
-    float* below = products + (forest.max_chunk_level + 1) * group;
+    float* below = products + static_cast<std::int64_t>(forest.max_chunk_level + 1) * d * lanes;
     for (int t = 0; t < n; ++t) {
-        const float* next = t + 1 < n ? w : W_oh;
-        const int rows = t + 1 < n ? d : forest.outputs;
-        for (int i = begin[t]; i < end[t]; ++i) {
+        const bool last = t + 1 == n;
+        const float* next = last ? W_oh : w;
+        const int rows = last ? forest.outputs : d;
+        const std::int64_t stride = static_cast<std::int64_t>(rows) * lanes;
+        const auto stays = [&](std::int64_t node) {
+            return !forest.source || forest.source[node * lanes] == lanes_stay;
+        };
+        for (int i = begin[t]; i < end[t];) {
             const std::int64_t node = forest.level_begin[t] + i;
-            const vfloat x = load<vfloat>(forest.x + node * lanes);
-            float* out = t + 1 < n ? below + (i - begin[t]) * group : logits;
-            const int* source = forest.source ? forest.source + node * lanes : nullptr;
-            if (t == 0) {
-                rows_of<most_rows>(rows, next, d, [&](int j) { return relu(broadcast(W_hi[j]) * x); }, out);
-            } else if (const float* z = above + (forest.parent[node] - begin[t - 1]) * group;
-                       !source || source[0] == lanes_stay) {
-                const auto state = [&](int j) { return relu(load<vfloat>(z + j * lanes) + broadcast(W_hi[j]) * x); };
-                rows_of<most_rows>(rows, next, d, state, out);
-            } else {
-                const vint from = load<vint>(source);
-                const auto state = [&](int j) {
-                    return relu(from_two(z + j * lanes, group, from) + broadcast(W_hi[j]) * x);
-                };
-                rows_of<most_rows>(rows, next, d, state, out);
-            }
-            if (t + 1 == n) leaf(i, logits);
+            const int first_above = t ? begin[t - 1] : 0;
+            float* out = last ? logits : below + (i - begin[t]) * stride;
+            const bool stay = stays(node), two = i + 1 < end[t] && stays(node + 1) == stay;
+            if (t == 0)
+                advance<Above::none, 1>(forest, d, node, first_above, W_hi, above, rows, next, out, stride);
+            else if (stay && two)
+                advance<Above::same_lanes, 2>(forest, d, node, first_above, W_hi, above, rows, next, out, stride);
+            else if (stay)
+                advance<Above::same_lanes, 1>(forest, d, node, first_above, W_hi, above, rows, next, out, stride);
+            else if (two)
+                advance<Above::other_lanes, 2>(forest, d, node, first_above, W_hi, above, rows, next, out, stride);
+            else
+                advance<Above::other_lanes, 1>(forest, d, node, first_above, W_hi, above, rows, next, out, stride);
+            const int count = t > 0 && two ? 2 : 1;
+            if (last)
+                for (int p = 0; p < count; ++p) leaf(i + p, logits + p * stride);
+            i += count;
         }
         float* swap = above;
         above = below;
@@ -311,7 +356,7 @@ template <int D>
 OUTSAMPLE_INLINE void read_points(const ForestView& forest, const ReadoutView& readout, const float* weights,
                                   float* scratch, double* sums) {
     float* logits = scratch + held_leaves * cubature_temperatures * lanes;
-    float* products = logits + forest.outputs * lanes;
+    float* products = logits + 2 * forest.outputs * lanes;
     Reader<false> reader(readout, scratch, sums);
     for (int chunk = 0; chunk < forest.chunks; ++chunk)
         walk_points<D>(forest, chunk, weights, products, logits, [&](int leaf, const float* of_leaf) {
@@ -518,7 +563,7 @@ std::int64_t cubature_count(const ForestView& forest, const float* weights, floa
         }
         correct -= (own > before) & (own >= behind) & (target >= vint{});
     };
-    float* products = scratch + forest.outputs * lanes;
+    float* products = scratch + 2 * forest.outputs * lanes;
     for (int chunk = 0; chunk < forest.chunks; ++chunk)
         if (forest.hidden_size == 16)
             walk_points<16>(forest, chunk, weights, products, scratch, count);

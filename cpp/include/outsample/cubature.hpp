@@ -146,7 +146,7 @@ class Cubature {
     // What evaluate will state, by the sketch alone.
     double standard_error(const float* weights) const;
 
-    // Networks in lanes; the same values up to the order of additions.
+    // Networks in lanes if points would leave many lanes empty; the same values up to the order of additions.
     void evaluate_many(const float* const* weights, std::int64_t count, CubatureResult* results, int threads) const;
 
   private:
@@ -157,6 +157,7 @@ class Cubature {
         int max_level = 0;
     };
     Lanes arrange(int lanes) const;
+    const Lanes& arranged() const;  // for the instruction set in use
     int units() const;
 
     Forest forest_;
