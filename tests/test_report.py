@@ -11,9 +11,9 @@ import pytest
 import outsample as osp
 from conftest import random_rnn
 from outsample._timing import Quartiles, SamplingTime
-from outsample.comparison import Measurement, Method, Refusal
 from outsample.plots import FIGURES
 from outsample.report import duration, markdown, number
+from outsample.results import Measurement, Method, Refusal
 
 
 def made(times: bool = True) -> osp.Comparison:

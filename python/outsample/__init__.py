@@ -3,7 +3,7 @@
 from outsample import _core, gaussian, zoo
 from outsample._build import build_info, use_isa
 from outsample.advice import Advice, load_advice, shipped_advice
-from outsample.comparison import Comparison, compare
+from outsample.comparison import compare
 from outsample.cubature import fit_cubature
 from outsample.estimators import (
     ESTIMATORS,
@@ -29,6 +29,7 @@ from outsample.estimators import (
 from outsample.loading import load, state_dict_from
 from outsample.models import RNN, Model
 from outsample.noise import PROTOCOLS, NoiseEnsemble, Protocol, get_protocol, require_fitting
+from outsample.results import Comparison
 from outsample.surprise import explain, surprise_left
 from outsample.tasks import TASKS, Task, get_task
 from outsample.training import DivergenceError, Gradients, LogPoint, TrainingResult, gradients, train

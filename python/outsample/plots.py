@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from outsample.comparison import Comparison, Point
+    from outsample.results import Comparison, Point
 
 #: Colours that readers with colour-vision deficiency can tell apart (Okabe and Ito 2008), then a few more.
 _COLOURS = (

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from outsample.comparison import Comparison, Point
     from outsample.estimators import ConfidenceInterval
+    from outsample.results import Comparison, Point
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from outsample.cli import _arguments
-from outsample.comparison import Comparison
 from outsample.comparison import compare as run_comparison
 from outsample.estimators import ESTIMATORS, Estimator
 from outsample.models import RNN, Model
 from outsample.plots import FIGURES
+from outsample.results import Comparison
 
 NAME = "compare"
 HELP = "compare methods on noisy copies of a network: mean squared error against compute"
