@@ -9,7 +9,8 @@ import pytest
 
 import outsample as osp
 from conftest import random_rnn
-from outsample.estimators.combined import merge_accuracy, merge_by_variance, student_quantile
+from outsample.estimators.combined import merge_accuracy, merge_by_variance
+from outsample.estimators.student import student_quantile
 
 
 class Advised(osp.Estimator):

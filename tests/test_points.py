@@ -13,7 +13,8 @@ from scipy.stats import t as student_t
 import outsample as osp
 from conftest import random_rnn
 from outsample import _core, low_discrepancy
-from outsample.estimators.quasi_monte_carlo import make_table, student_quantile
+from outsample.estimators.quasi_monte_carlo import make_table
+from outsample.estimators.student import student_quantile
 
 
 def reference(model: osp.RNN, x: np.ndarray) -> np.ndarray:
@@ -102,25 +103,65 @@ def test_dead_networks_answer_zero(isa):
     check_against_reference(osp.RNN(np.zeros((4, 4)), -np.ones(4), np.random.default_rng(2).normal(size=(n, 4))))
 
 
-def test_conditional_sums_are_additive_and_do_not_depend_on_threads(isa):
-    network = random_rnn(8, 6)._network
-    whole = _core.conditional_sum(network, "2nd_argmax", 10_000, 42)
-    assert whole == _core.conditional_sum(network, "2nd_argmax", 10_000, 42, threads=3)
-    parts = [_core.conditional_sum(network, "2nd_argmax", size, 42, first) for first, size in ((0, 777), (777, 9223))]
-    np.testing.assert_allclose(np.sum(parts, axis=0), whole, rtol=1e-12)
+@pytest.mark.parametrize("n", [2, 6])
+def test_conditional_sums_do_not_depend_on_threads(isa, n):
+    network = random_rnn(8, n)._network
+    whole = _core.conditional_sum(network, "2nd_argmax", 5_000, 42)
+    assert whole == _core.conditional_sum(network, "2nd_argmax", 5_000, 42, threads=3)
+    assert whole != _core.conditional_sum(network, "2nd_argmax", 5_000, 43)
 
 
-def test_conditional_monte_carlo_is_unbiased_and_states_its_error():
+@pytest.mark.parametrize(
+    ("task", "d", "n"),
+    [
+        ("2nd_argmax", 8, 6),
+        ("2nd_argmax", 3, 2),
+        ("2nd_argmax", 4, 3),
+        ("argmax", 6, 5),
+        ("argmedian", 4, 3),
+        ("argmedian", 6, 7),
+    ],
+)
+@pytest.mark.parametrize("strata", [1, 7, 100, 3000])
+def test_stratified_samples_are_unbiased_and_know_their_variance(isa, task, d, n, strata):
+    model = random_rnn(d, n, task, seed=d)
+    # The mean over random inputs of the same function, without strata.
+    x = _core.normals(5, 0, 1 << 20, n)[:, : n - 1]
+    p = _core.conditional_probabilities(model._network, task, x)
+    repeats = max(50, min(2000, 200_000 // strata))
+    sums = np.array([_core.conditional_sum(model._network, task, strata, key)[:2] for key in range(repeats)])
+    values, variances = sums[:, 0] / (2 * strata), sums[:, 1] / (2 * strata) ** 2
+    error = np.sqrt(values.var(ddof=1) / repeats + p.var() / len(p))
+    assert abs(values.mean() - p.mean()) < 4.5 * error
+    # A variance of `repeats` values: relative deviation sqrt(2 / repeats), more for one stratum.
+    assert values.var(ddof=1) / variances.mean() == pytest.approx(1, abs=5 * np.sqrt(2 / repeats))
+
+
+def test_strata_take_away_what_positions_and_gaps_explain():
+    """Variance within finer and finer strata never grows, and falls where positions matter."""
+    model = random_rnn(8, 6, seed=7)
+    variance = [
+        np.mean([_core.conditional_sum(model._network, "2nd_argmax", s, key)[1] for key in range(2000 // s)]) / s / 2
+        for s in (1, 40, 2000)
+    ]
+    assert variance[1] < variance[0]
+    assert variance[2] < 0.8 * variance[0]
+
+
+@pytest.mark.parametrize(("budget", "covers"), [(64, 0.90), (1000, 0.93)])
+def test_conditional_monte_carlo_is_unbiased_and_states_its_error(budget, covers):
     model = random_rnn(8, 6, seed=7)
     truth = _core.count_correct(model._network, "2nd_argmax", 1 << 22, 1) / 2**22
-    estimates = [osp.ConditionalMonteCarlo().estimate(model, 1000, rng=seed) for seed in range(400)]
+    estimates = [osp.ConditionalMonteCarlo().estimate(model, budget, rng=seed) for seed in range(1000)]
     values = np.array([e.value for e in estimates])
     errors = np.array([e.standard_error for e in estimates])
-    assert abs(values.mean() - truth) < 4 * values.std() / np.sqrt(400) + 4 * np.sqrt(truth * (1 - truth) / 2**22)
+    assert abs(values.mean() - truth) < 4 * values.std() / np.sqrt(1000) + 4 * np.sqrt(truth * (1 - truth) / 2**22)
     assert 0.9 < values.std() / np.sqrt(np.mean(errors**2)) < 1.1
+    covered = [low <= truth <= high for low, high in (e.confidence_interval(0.95) for e in estimates)]
+    assert covers < np.mean(covered) < 0.97
     # Rao and Blackwell: at equal numbers of samples the variance is below that of counting.
     assert np.mean(errors**2) * estimates[0].cost.evaluations < 0.9 * truth * (1 - truth)
-    assert estimates[0].cost.multiply_adds <= 1000 * model.forward_multiply_adds
+    assert estimates[0].cost.multiply_adds <= budget * model.forward_multiply_adds
 
 
 def test_conditional_monte_carlo_of_the_median_task_is_refused():

@@ -25,13 +25,13 @@ py::tuple point_sums(const PyNetwork& network, const Array<float>& tables, bool 
     return py::make_tuple(sums, walked);
 }
 
-py::tuple conditional_sum(const PyNetwork& network, const std::string& task, std::int64_t samples, std::uint64_t key,
-                          std::int64_t first, int threads) {
+py::tuple conditional_sum(const PyNetwork& network, const std::string& task, std::int64_t strata, std::uint64_t key,
+                          int threads) {
     const auto parsed = outsample::parse_task(task);
     outsample::RuleSum result;
     {
         py::gil_scoped_release release;
-        result = outsample::conditional_sum(network.view(), parsed, samples, key, first, threads);
+        result = outsample::conditional_sum(network.view(), parsed, strata, key, threads);
     }
     return py::make_tuple(result.sum, result.squares, result.walked);
 }
@@ -59,10 +59,9 @@ void bind_points(py::module_& m) {
     m.attr("points_per_group") = outsample::points_per_group;
     m.def("point_sums", &point_sums, "network"_a, "tables"_a, "exact_last"_a, "threads"_a = 1,
           "For each table of points, the sum of weight times probability of a right answer; intervals walked in all.");
-    m.def("conditional_sum", &conditional_sum, "network"_a, "task"_a, "samples"_a, "key"_a, "first"_a = 0,
-          "threads"_a = 1,
-          "Sum and sum of squares of P(right answer | first n - 1 inputs) over samples of the stream of a key; "
-          "intervals walked.");
+    m.def("conditional_sum", &conditional_sum, "network"_a, "task"_a, "strata"_a, "key"_a, "threads"_a = 1,
+          "Sum of P(right answer | first n - 1 inputs) over two samples in each stratum; sum over strata of their "
+          "squared difference; intervals walked.");
     m.def("conditional_probabilities", &conditional_probabilities, "network"_a, "task"_a, "x"_a, "threads"_a = 1,
           "P(right answer | first n - 1 inputs) for x of shape (count, n - 1).");
     m.def(

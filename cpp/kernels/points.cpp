@@ -2,7 +2,7 @@
 
 #include "label.hpp"
 #include "last_input.hpp"
-#include "normal.hpp"
+#include "strata.hpp"
 
 namespace outsample::OUTSAMPLE_ISA {
 
@@ -183,6 +183,11 @@ OUTSAMPLE_INLINE std::int64_t sum_of_lanes(vint a) {
     return sum;
 }
 
+OUTSAMPLE_INLINE void add_up(vfloat values, vdouble& total) {
+    for (int lane = 0; lane < double_lanes; ++lane)
+        total[lane] += static_cast<double>(values[lane]) + values[lane + double_lanes];
+}
+
 template <int D>
 RuleSum point_sum(const Network& network, const PointTable& table, std::int64_t first_group, std::int64_t last_group,
                   float* scratch) {
@@ -217,9 +222,7 @@ RuleSum point_sum(const Network& network, const PointTable& table, std::int64_t 
                     const vint answer = argmax(prepared.c + v * lanes, outputs, block);
                     value = select(equal(answer, load<vint>(row)), broadcast(1.0f), vfloat{});
                 }
-                value *= weight;
-                for (int lane = 0; lane < double_lanes; ++lane)
-                    total[lane] += static_cast<double>(value[lane]) + value[lane + double_lanes];
+                add_up(value * weight, total);
             }
         }
     RuleSum result{0.0, 0.0, sum_of_lanes(walked)};
@@ -228,44 +231,63 @@ RuleSum point_sum(const Network& network, const PointTable& table, std::int64_t 
 }
 
 template <int D>
-void conditional_block(Prepared& prepared, Task task, const std::int32_t* count_me, float* values, vint& walked) {
-    const int n = prepared.network.seq_len;
-    before_last_input<D>(prepared, prepared.x);
-    for (int v = 0; v < width; ++v) {
-        vfloat before, after;
-        vint before_label, after_label;
-        order_switches(task, prepared.x + v * lanes, n, block, before, after, before_label, after_label);
-        store(values + v * lanes, prepared.walk(prepared.last, prepared.c + v * lanes, before, after, before_label,
-                                                after_label, load<vint>(count_me + v * lanes), walked, prepared.work));
-    }
-}
-
-template <int D>
-RuleSum conditional_sum(const Network& network, Task task, std::uint64_t key, std::int64_t first, std::int64_t last,
-                        float* scratch) {
+RuleSum conditional_sum(const Network& network, Task task, std::uint64_t key, std::int64_t count, std::int64_t first,
+                        std::int64_t last, float* scratch) {
+    const int n = network.seq_len, inputs = n - 1;
+    const int rank = task == Task::argmedian ? n / 2 - 1 : 0;
     Prepared prepared;
     prepare(network, scratch, prepared);
-    float values[block];
-    std::int32_t wanted[block];
+    const Strata strata = make_strata(count, inputs);
+    vint lane_number;
+    for (int lane = 0; lane < lanes; ++lane) lane_number[lane] = lane;
+    vdouble total{}, squares{};
     vint walked{};
-    RuleSum result{0.0, 0.0, 0};
-    for (std::int64_t begin = first / block * block; begin < last; begin += block) {
-        for (int v = 0; v < width; v += 2)
-            normal_pairs(key, conditional_domain, static_cast<std::uint64_t>(begin / 2 + v / 2 * lanes),
-                         network.seq_len - 1, prepared.x + v * lanes, prepared.x + (v + 1) * lanes, block);
-        for (int v = 0; v < width; ++v)
-            for (int lane = 0; lane < lanes; ++lane) {
-                const std::int64_t sample = begin + 2 * (v / 2 * lanes + lane) + v % 2;
-                wanted[v * lanes + lane] = sample >= first && sample < last;
+    // Even vectors hold the first samples of as many strata as there are lanes, odd ones the second samples.
+    for (std::int64_t begin = first; begin < last; begin += block / 2) {
+        vfloat before[width], after[width];
+        vint before_label[width], after_label[width];
+        for (int v = 0; v < width; v += 2) {
+            const std::int64_t stratum = begin + v / 2 * lanes;
+            float* x = prepared.x + v * lanes;
+            normal_pairs(key, conditional_domain, static_cast<std::uint64_t>(stratum), inputs, x, x + lanes, block);
+            vuint word[4];
+            philox(static_cast<std::uint64_t>(stratum), static_cast<std::uint32_t>((inputs + 1) / 2),
+                   conditional_domain, key, word[0], word[1], word[2], word[3]);
+            for (int i = v; i < v + 2; ++i, x += lanes) {
+                if (inputs >= 2) {
+                    const Place place = random_place(strata, stratum, word[2 * (i - v)], word[2 * (i - v) + 1]);
+                    put_in_place(place, rank, x, inputs, after[i], before[i]);
+                    after_label[i] = place.upper;
+                    before_label[i] = place.lower;
+                    if (task == Task::argmax) {
+                        before_label[i] = place.upper;
+                        before[i] = after[i];
+                        after[i] = broadcast(__builtin_inff());
+                    }
+                } else {
+                    order_switches(task, x, n, block, before[i], after[i], before_label[i], after_label[i]);
+                }
             }
-        conditional_block<D>(prepared, task, wanted, values, walked);
-        for (int i = 0; i < block; ++i) {
-            const double value = wanted[i] ? values[i] : 0.0;
-            result.sum += value;
-            result.squares += value * value;
+        }
+        before_last_input<D>(prepared, prepared.x);
+        for (int v = 0; v < width; v += 2) {
+            const std::int64_t left = last - begin - v / 2 * lanes;  // strata
+            const vmask mine = greater(broadcast(left < lanes ? static_cast<int>(left) : lanes), lane_number);
+            const vint count_me = select(mine, broadcast(1), vint{});
+            vfloat value[2];
+            for (int i = 0; i < 2; ++i)
+                value[i] = prepared.walk(prepared.last, prepared.c + (v + i) * lanes, before[v + i], after[v + i],
+                                         before_label[v + i], after_label[v + i], count_me, walked, prepared.work);
+            const vfloat difference = value[0] - value[1];
+            add_up(select(mine, value[0] + value[1], vfloat{}), total);
+            add_up(select(mine, difference * difference, vfloat{}), squares);
         }
     }
-    result.walked = sum_of_lanes(walked);
+    RuleSum result{0.0, 0.0, sum_of_lanes(walked)};
+    for (int lane = 0; lane < double_lanes; ++lane) {
+        result.sum += total[lane];
+        result.squares += squares[lane];
+    }
     return result;
 }
 
@@ -275,14 +297,20 @@ void conditional_values(const Network& network, Task task, const float* x, std::
     const int n = network.seq_len;
     Prepared prepared;
     prepare(network, scratch, prepared);
-    float values[block];
-    const std::int32_t uncounted[block] = {};
     vint walked{};
     for (std::int64_t begin = 0; begin < count; begin += block) {
         for (int i = 0; i < block; ++i)
             for (int t = 0; t < n - 1; ++t)
                 prepared.x[t * block + i] = begin + i < count ? x[(begin + i) * (n - 1) + t] : 0.0f;
-        conditional_block<D>(prepared, task, uncounted, values, walked);
+        before_last_input<D>(prepared, prepared.x);
+        float values[block];
+        for (int v = 0; v < width; ++v) {
+            vfloat before, after;
+            vint before_label, after_label;
+            order_switches(task, prepared.x + v * lanes, n, block, before, after, before_label, after_label);
+            store(values + v * lanes, prepared.walk(prepared.last, prepared.c + v * lanes, before, after, before_label,
+                                                    after_label, vint{}, walked, prepared.work));
+        }
         for (int i = 0; i < block && begin + i < count; ++i) probabilities[begin + i] = values[i];
     }
 }
@@ -297,9 +325,9 @@ RuleSum point_sum_kernel(const Network& network, const PointTable& table, std::i
                          std::int64_t last_group, float* scratch){
     OUTSAMPLE_BY_SHAPE(point_sum, (network, table, first_group, last_group, scratch))}
 
-RuleSum conditional_sum_kernel(const Network& network, Task task, std::uint64_t key, std::int64_t first,
-                               std::int64_t last, float* scratch) {
-    OUTSAMPLE_BY_SHAPE(conditional_sum, (network, task, key, first, last, scratch))
+RuleSum conditional_sum_kernel(const Network& network, Task task, std::uint64_t key, std::int64_t strata,
+                               std::int64_t first, std::int64_t last, float* scratch) {
+    OUTSAMPLE_BY_SHAPE(conditional_sum, (network, task, key, strata, first, last, scratch))
 }
 
 void conditional_probabilities_kernel(const Network& network, Task task, const float* x, std::int64_t count,

@@ -11,8 +11,8 @@ namespace outsample {
 
 namespace {
 
-// Results are added up in pieces of this many samples or groups, in order, whatever the number of threads.
-constexpr std::int64_t samples_per_piece = 4096;
+// Results are added up in pieces of this many strata or groups, in order, whatever the number of threads.
+constexpr std::int64_t strata_per_piece = 2048;
 constexpr std::int64_t groups_per_piece = 64;
 
 void require_position_task(const Network& network, Task task) {
@@ -57,16 +57,15 @@ RuleSum point_sum(const Network& network, const PointTable& table, int threads) 
     return added_up(partial);
 }
 
-RuleSum conditional_sum(const Network& network, Task task, std::int64_t samples, std::uint64_t key, std::int64_t first,
-                        int threads) {
+RuleSum conditional_sum(const Network& network, Task task, std::int64_t strata, std::uint64_t key, int threads) {
     require_position_task(network, task);
-    std::vector<RuleSum> partial((samples + samples_per_piece - 1) / samples_per_piece);
+    std::vector<RuleSum> partial((strata + strata_per_piece - 1) / strata_per_piece);
     parallel_for(static_cast<std::int64_t>(partial.size()), 1, threads, [&](std::int64_t begin, std::int64_t end) {
         std::vector<float> scratch(points_scratch(network));
         for (std::int64_t i = begin; i < end; ++i)
             partial[i] = OUTSAMPLE_KERNEL(conditional_sum_kernel)(
-                network, task, key, first + i * samples_per_piece,
-                first + std::min((i + 1) * samples_per_piece, samples), scratch.data());
+                network, task, key, strata, i * strata_per_piece, std::min((i + 1) * strata_per_piece, strata),
+                scratch.data());
     });
     return added_up(partial);
 }

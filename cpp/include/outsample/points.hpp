@@ -28,17 +28,16 @@ constexpr int point_rows(int seq_len, bool exact_last) { return exact_last ? seq
 
 struct RuleSum {
     double sum;
-    double squares;       // sum of squares; random samples only
+    double squares;       // sum over strata of the squared difference of their two samples; random samples only
     std::int64_t walked;  // intervals of the last input between neighbouring breakpoints, empty ones not counted
 };
 
 // Sum of weight times probability of a right answer over a table.
 RuleSum point_sum(const Network& network, const PointTable& table, int threads);
 
-// Sum and sum of squares of P(right answer | first n - 1 inputs) over the samples first ... first + samples - 1 of the
-// stream of a key. Tasks with a right position and n >= 2 only; throws std::invalid_argument otherwise.
-RuleSum conditional_sum(const Network& network, Task task, std::int64_t samples, std::uint64_t key, std::int64_t first,
-                        int threads);
+// Sum of P(right answer | first n - 1 inputs) over two random samples in each of `strata` strata of equal probability
+// (kernels/strata.hpp). Tasks with a right position and n >= 2 only; throws std::invalid_argument otherwise.
+RuleSum conditional_sum(const Network& network, Task task, std::int64_t strata, std::uint64_t key, int threads);
 
 // Multiply-adds of a rule: those made once, those of each point, and those of each interval walked on the last input,
 // of which a point has at most d + 3. Counted are multiplications, additions and reciprocals of real numbers (a
@@ -57,8 +56,8 @@ OUTSAMPLE_DECLARE_KERNEL(RuleSum, point_sum_kernel,
                          (const Network& network, const PointTable& table, std::int64_t first_group,
                           std::int64_t last_group, float* scratch))
 OUTSAMPLE_DECLARE_KERNEL(RuleSum, conditional_sum_kernel,
-                         (const Network& network, Task task, std::uint64_t key, std::int64_t first, std::int64_t last,
-                          float* scratch))
+                         (const Network& network, Task task, std::uint64_t key, std::int64_t strata,
+                          std::int64_t first, std::int64_t last, float* scratch))
 OUTSAMPLE_DECLARE_KERNEL(void, conditional_probabilities_kernel,
                          (const Network& network, Task task, const float* x, std::int64_t count, float* scratch,
                           float* probabilities))

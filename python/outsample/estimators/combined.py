@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial, reduce
-from statistics import NormalDist
 from time import perf_counter
 from typing import Any, NamedTuple
 
 from numpy.random import SeedSequence
 
-from outsample.estimators.base import AdviceCost, ConfidenceInterval, Cost, Estimate, Estimator
+from outsample.estimators.base import AdviceCost, Cost, Estimate, Estimator
 from outsample.estimators.empirical_cubature import EmpiricalCubature
 from outsample.estimators.monte_carlo import MonteCarlo
+from outsample.estimators.student import student_interval
 from outsample.models import Model
 from outsample.seeding import RNGLike, seed_sequence
 from outsample.tasks import Task
@@ -41,6 +41,16 @@ class Merged(NamedTuple):
 #: Variance of samplers other than the plain one, relative to p (1 - p) per point, where every replicate is a single
 #: point. It was 0.2 to 0.3 for networks of three inputs and 0.5 to 0.7 for ten, and falls with their number of points.
 _USUAL_RATIO = 0.6
+
+
+def _degrees(sample: Estimate) -> float:
+    """Degrees of freedom of a sampled estimate's standard error.
+
+    One for each stratum of two samples; otherwise one less than there are replicates, or samples.
+    """
+    if "strata" in sample.settings:
+        return float(sample.settings["strata"])
+    return float(sample.settings.get("replicates", sample.cost.evaluations)) - 1.0
 
 
 def merge_accuracy(prior: Estimate, sample: Estimate) -> Merged:
@@ -71,8 +81,9 @@ def merge_accuracy(prior: Estimate, sample: Estimate) -> Merged:
         p = centre(n)
         pull = 16.0 / (1.0 + (n / 24.0) ** 2)
         measured = variance * n / max(p * (1.0 - p), 1e-300)
-        measured_on = pull + replicates - 1.0
-        ratio = (pull * _USUAL_RATIO * replicates / n + (replicates - 1.0) * measured) / measured_on
+        degrees = _degrees(sample)
+        measured_on = pull + degrees
+        ratio = (pull * _USUAL_RATIO * replicates / n + degrees * measured) / measured_on
     n1 = n / ratio
     weight = n1 / (n0 + n1)
     p = min(max(centre(n1), 0.5 / (n0 + n1 + 1.0)), 1.0 - 0.5 / (n0 + n1 + 1.0))
@@ -83,7 +94,7 @@ def merge_accuracy(prior: Estimate, sample: Estimate) -> Merged:
 def merge_by_variance(prior: Estimate, sample: Estimate) -> Merged:
     """Merge two unbiased estimates of any quantity, each in inverse proportion to its stated variance."""
     s0, s1 = prior.standard_error or 0.0, sample.standard_error or 0.0
-    degrees = sample.settings.get("replicates", sample.cost.evaluations) - 1.0
+    degrees = _degrees(sample)
     if s1 == 0.0:  # too few samples to show any variance
         return Merged(prior.value, s0, 0.0, math.inf)
     # A variance measured with few degrees of freedom is too small more often than not.
@@ -97,23 +108,6 @@ def _both(a: Estimate, b: Estimate) -> Estimate:
     """Two estimates of stated error as one."""
     w_a, w_b = ((e.standard_error or 0.0) ** -2 for e in (a, b))
     return Estimate(value=(w_a * a.value + w_b * b.value) / (w_a + w_b), standard_error=(w_a + w_b) ** -0.5)
-
-
-def student_quantile(probability: float, degrees: float) -> float:
-    """Quantile of Student's t by its expansion around the normal one; three digits for four degrees and more.
-
-    References
-    ----------
-    Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.5.
-    """
-    z = NormalDist().inv_cdf(probability)
-    if math.isinf(degrees):
-        return z
-    g1 = (z**3 + z) / 4
-    g2 = (5 * z**5 + 16 * z**3 + 3 * z) / 96
-    g3 = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
-    g4 = (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160
-    return z + g1 / degrees + g2 / degrees**2 + g3 / degrees**3 + g4 / degrees**4
 
 
 class Combined(Estimator):
@@ -278,7 +272,7 @@ class Combined(Estimator):
             return self._result(done, done[-1] if prior is None else prior, float(prior is None))
         merge = merge_accuracy if task.quantity == "accuracy" else merge_by_variance
         value, error, weight, degrees = merge(prior, sample)
-        interval = partial(_student_interval, value, error, degrees)
+        interval = partial(student_interval, value, error, degrees)
         return self._result(done, Estimate(value, error, interval=interval), weight)
 
     def _result(self, done: list[Estimate], merged: Estimate, weight: float) -> Estimate:
@@ -300,8 +294,3 @@ def _stated(part: Estimator, estimate: Estimate) -> Estimate:
     if estimate.standard_error is None:
         raise ValueError(f"part {part.label} states no standard error, so it cannot be combined")
     return estimate
-
-
-def _student_interval(value: float, error: float, degrees: float, level: float) -> ConfidenceInterval:
-    half = student_quantile(0.5 + level / 2, degrees) * error
-    return ConfidenceInterval(value - half, value + half)

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any, NamedTuple
 
 from outsample import _core
 from outsample.estimators.base import Cost, Estimate, Estimator
+from outsample.estimators.student import student_interval
 from outsample.models import RNN
 from outsample.seeding import philox_key
 from outsample.tasks import Task
 
 
 class ConditionalMonteCarlo(Estimator):
-    """Mean over random inputs x_1 ... x_{n-1} of the exact P(right answer | x_1 ... x_{n-1}).
+    """Mean over stratified random inputs x_1 ... x_{n-1} of the exact P(right answer | x_1 ... x_{n-1}).
 
     Given the earlier inputs, every logit is a piecewise linear function of the last one with at most d breakpoints and
     the right position changes at two places, so the last input's share of right answers is a sum of differences of
-    the normal distribution function. Unbiased; the standard error is the empirical one, which is never larger than
-    plain Monte Carlo's in expectation (the Rao-Blackwell theorem) at the same number of samples.
+    the normal distribution function. These two places are neighbouring order statistics of the earlier inputs. Where
+    they stand, and how far they are from their neighbours, is stratified: N / 2 strata of equal probability, two
+    samples in each (proportional allocation). The estimate is unbiased, and so is the square of its standard error,
+    which comes from the differences within strata; the interval is Student's.
 
     A budget of N forward passes buys fewer than N samples: each one costs the earlier steps and the walk over the last
     input's breakpoints, whose additions and multiplications are counted (`Cost.multiply_adds`).
 
     References
     ----------
-    S. Asmussen, P. W. Glynn, "Stochastic Simulation" (2007), section V.4.
+    S. Asmussen, P. W. Glynn, "Stochastic Simulation" (2007), sections V.4 (conditional Monte Carlo) and V.7
+    (stratification); W. G. Cochran, "Sampling Techniques" (3rd edition, 1977), chapter 5.
     """
 
     league = "sampling"
@@ -37,21 +42,23 @@ class ConditionalMonteCarlo(Estimator):
         require_two_inputs(self, model)
 
     def minimum_budget(self, model: RNN) -> int:
-        return budget_of(model, 2, exact_last=True)  # two samples, for a standard error
+        return budget_of(model, 2, exact_last=True)  # a stratum
 
     def prepare(self, model: RNN, budget: int) -> tuple[int, RuleCost]:
-        """Number of samples, and what they cost."""
-        return affordable_points(model, budget, exact_last=True), RuleCost.of(model, exact_last=True)
+        """Number of strata, and what samples cost."""
+        return affordable_points(model, budget, exact_last=True) // 2, RuleCost.of(model, exact_last=True)
 
     def _estimate(self, model: RNN, task: Task, budget: int, rng: Any, threads: int) -> Estimate:
-        samples, cost = self.prepared(model, budget)
-        total, squares, walked = _core.conditional_sum(model._network, task.name, samples, philox_key(rng), 0, threads)
-        mean = total / samples
-        variance = max(squares - total * mean, 0.0) / (samples - 1)
+        strata, cost = self.prepared(model, budget)
+        total, squares, walked = _core.conditional_sum(model._network, task.name, strata, philox_key(rng), threads)
+        samples = 2 * strata
+        value, error = total / samples, math.sqrt(squares) / samples
         return Estimate(
-            value=mean,
-            standard_error=math.sqrt(variance / samples),
+            value=value,
+            standard_error=error,
             cost=cost.total(samples, walked),
+            settings={"strata": strata},
+            interval=partial(student_interval, value, error, strata),
         )
 
 

@@ -20,6 +20,7 @@ from outsample.estimators.conditional_monte_carlo import (
     budget_of,
     require_two_inputs,
 )
+from outsample.estimators.student import student_interval
 from outsample.models import RNN
 from outsample.seeding import philox_key
 from outsample.tasks import Task
@@ -274,47 +275,8 @@ class QuasiMonteCarlo(Estimator):
             standard_error=error,
             cost=rule_cost.total(replicates * count, walked),
             settings={"replicates": replicates},
-            interval=partial(_student_interval, value, error, replicates - 1),
+            interval=partial(student_interval, value, error, replicates - 1),
         )
-
-
-def student_quantile(p: float, degrees: int) -> float:
-    """Quantile of Student's t, p in (1/2, 1), by bisection on the closed form for whole degrees of freedom.
-
-    References
-    ----------
-    M. Abramowitz, I. A. Stegun, "Handbook of Mathematical Functions" (1964), 26.7.3 and 26.7.4.
-    """
-
-    def probability(t: float) -> float:
-        theta = math.atan(t / math.sqrt(degrees))
-        cosine2 = math.cos(theta) ** 2
-        total, term = 0.0, 1.0
-        first = 2 if degrees % 2 else 1
-        for k in range(first, degrees - 1, 2):
-            total += term
-            term *= cosine2 * k / (k + 1)
-        total += term
-        if degrees % 2:
-            inner = math.sin(theta) * math.cos(theta) * total if degrees > 1 else 0.0
-            return 0.5 + (theta + inner) / math.pi
-        return 0.5 + math.sin(theta) * total / 2
-
-    low, high = 0.0, 1.0
-    while probability(high) < p:
-        high *= 2
-    for _ in range(100):
-        middle = (low + high) / 2
-        if probability(middle) < p:
-            low = middle
-        else:
-            high = middle
-    return high
-
-
-def _student_interval(value: float, error: float, degrees: int, level: float) -> tuple[float, float]:
-    half = student_quantile(0.5 + level / 2, degrees) * error
-    return value - half, value + half
 
 
 class DeterministicCubature(QuasiMonteCarlo):

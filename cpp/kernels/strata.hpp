@@ -1,0 +1,139 @@
+// Stratified random inputs, one sample per lane.
+//
+// The right position changes, as the last input grows, at two neighbouring order statistics of the m earlier inputs.
+// Independent inputs are the same as: who these two are, a uniform pair of positions; the others; and the two values,
+// ordered, drawn between their neighbours in rank. The pair and the two values are stratified: they are cut into cells
+// of equal probability, and stratum h of H is the h-th of H equal parts of all the cells in a row. The row is in the
+// order of halves of the two values' ranges, position of the lower one, position of the upper one, then finer and finer
+// halves, so that few strata share the whole range as well as many do.
+#pragma once
+
+#include "label.hpp"
+#include "last_input.hpp"
+#include "normal.hpp"
+
+namespace outsample::OUTSAMPLE_ISA {
+
+struct Strata {
+    std::int64_t count;  // H
+    int inputs;          // m, at least 2
+    int halvings;        // bits of the finer halves, alternately of the lower and of the upper value; even
+    int cells;           // 4 m (m - 1) 2^halvings
+};
+
+OUTSAMPLE_INLINE Strata make_strata(std::int64_t count, int inputs) {
+    Strata strata{count, inputs, 10, 0};
+    const std::int64_t pairs = 4 * static_cast<std::int64_t>(inputs) * (inputs - 1);
+    while (strata.halvings && pairs << strata.halvings > 1 << 24) strata.halvings -= 2;  // exact as floats
+    strata.cells = static_cast<int>(pairs << strata.halvings);
+    return strata;
+}
+
+// Every other bit of 10, from the lowest on, as a number.
+OUTSAMPLE_INLINE vint every_other_bit(vint a) {
+    a &= 0x155;
+    a = (a | a >> 1) & 0x133;
+    a = (a | a >> 2) & 0x10f;
+    return (a | a >> 4) & 0x1f;
+}
+
+// a / b for whole numbers a >= 0 and b >= 1, rounded down.
+OUTSAMPLE_INLINE vint divide(vint a, int b) {
+    const vint near = __builtin_convertvector(to_float(a) * broadcast(1.0f / static_cast<float>(b)), vint);
+    const vint left = a - near * b;
+    return near - (left >= b) + (left < 0);  // comparisons give -1
+}
+
+// What a stratum says: positions of the upper and of the lower value, and where the two stand in their ranges, in (0, 1).
+struct Place {
+    vint upper, lower;
+    vfloat upper_share, lower_share;
+};
+
+// A random place in stratum first + lane; the words are used up.
+OUTSAMPLE_INLINE Place random_place(const Strata& strata, std::int64_t first, vuint word, vuint other) {
+    const double scale = static_cast<double>(strata.cells) / static_cast<double>(strata.count);
+    const double begin = scale * static_cast<double>(first);
+    const int whole = static_cast<int>(begin);
+    vfloat in_stratum = (to_float((vint)(word >> 8)) + 0.5f) * 5.9604645e-8f;  // 2^-24
+    for (int lane = 0; lane < lanes; ++lane) in_stratum[lane] += static_cast<float>(lane);
+    in_stratum = in_stratum * broadcast(static_cast<float>(scale)) + broadcast(static_cast<float>(begin - whole));
+    // Lanes beyond the last stratum may be anywhere.
+    const vfloat inside = min(in_stratum, broadcast(static_cast<float>(strata.cells - 1 - whole)));
+    const vint cell = __builtin_convertvector(inside, vint) + broadcast(whole);
+    const int pairs = strata.inputs * (strata.inputs - 1);
+    const vint coarse = cell >> strata.halvings, halves = divide(coarse, pairs), pair = coarse - halves * pairs;
+    const vint lower = divide(pair, strata.inputs - 1), upper = pair - lower * (strata.inputs - 1);
+    const vint fine = cell & broadcast((1 << strata.halvings) - 1);
+    const int bits = strata.halvings / 2;
+    const vint upper_half = ((halves & 1) << bits) + every_other_bit(fine);
+    const vint lower_half = ((halves >> 1) << bits) + every_other_bit(fine >> 1);
+    const vfloat width = broadcast(1.0f / static_cast<float>(2 << bits));
+    const vfloat a = (to_float((vint)(other >> 16)) + 0.5f) * 1.52587891e-5f;  // 2^-16
+    const vfloat b = (to_float((vint)(other & 0xffffu)) + 0.5f) * 1.52587891e-5f;
+    return {upper < lower ? upper : upper + 1, lower, (to_float(upper_half) + a) * width, (to_float(lower_half) + b) * width};
+}
+
+// Positions and values of the order statistics of ranks `rank` and `rank` + 1 (0: the largest), and the values of those
+// next to them, infinite where there are none.
+struct Neighbours {
+    vint upper, lower;
+    vfloat above, below;
+};
+
+OUTSAMPLE_INLINE Neighbours find_neighbours(const float* x, int count, int rank) {
+    const vfloat infinity = broadcast(__builtin_inff());
+    Neighbours found{{}, {}, infinity, -infinity};
+    if (rank == 0) {
+        vfloat first = load<vfloat>(x), second = -infinity;
+        for (int i = 1; i < count; ++i) {
+            const vfloat value = load<vfloat>(x + i * block);
+            const vmask above_first = less(first, value), above_second = less(second, value);
+            found.lower = select(above_second, broadcast(i), found.lower);
+            found.lower = select(above_first, found.upper, found.lower);
+            found.upper = select(above_first, broadcast(i), found.upper);
+            found.below = max(found.below, min(second, value));
+            second = max(second, min(first, value));
+            first = max(first, value);
+        }
+    } else {
+        vfloat value;
+        found.upper = at_rank(x, count, block, rank, value);
+        found.lower = at_rank(x, count, block, rank + 1, value);
+        at_rank(x, count, block, rank - 1, found.above);
+        if (rank + 2 < count) at_rank(x, count, block, rank + 2, found.below);
+    }
+    return found;
+}
+
+// Gives the order statistics of ranks `rank` and `rank` + 1 of independent normals x, which stand `block` floats apart,
+// the positions and values that a place says; the others keep their values, and trade positions with these two.
+OUTSAMPLE_INLINE void put_in_place(const Place& place, int rank, float* x, int count, vfloat& upper, vfloat& lower) {
+    const Neighbours old = find_neighbours(x, count, rank);
+    // Upper tails: the larger of two uniforms between those of the neighbours, and a uniform above it.
+    const vfloat least = rank ? normal_cdf(-old.above) : vfloat{};
+    const vfloat range = (rank + 2 < count ? normal_cdf(-old.below) : broadcast(1.0f)) - least;
+    const vfloat inner = range * vsqrt(place.lower_share);
+    lower = min(max(-normal_quantile(least + inner), old.below), old.above);
+    upper = min(max(-normal_quantile(least + inner * place.upper_share), lower), old.above);
+    vfloat at_upper{}, at_lower{};
+    for (int i = 0; i < count; ++i) {
+        const vfloat value = load<vfloat>(x + i * block);
+        at_upper = select(equal(place.upper, broadcast(i)), value, at_upper);
+        at_lower = select(equal(place.lower, broadcast(i)), value, at_lower);
+    }
+    // The one whose place the upper value takes goes to where it was; then the same for the lower value.
+    const vint freed = select(equal(old.lower, place.upper), old.upper, old.lower);
+    at_lower = select(equal(place.lower, old.upper), at_upper, at_lower);
+    for (int i = 0; i < count; ++i) {
+        const vint here = broadcast(i);
+        vfloat value = load<vfloat>(x + i * block);
+        value = select(equal(old.upper, here), at_upper, value);
+        value = select(equal(freed, here), at_lower, value);
+        value = select(equal(place.upper, here), upper, value);
+        value = select(equal(place.lower, here), lower, value);
+        store(x + i * block, value);
+    }
+}
+
+}  // namespace outsample::OUTSAMPLE_ISA
