@@ -27,7 +27,10 @@ struct Prepared {
     // Without biases the state after the first input is relu(W_hi) x_0 or relu(-W_hi) |x_0|; these are W_hh times them.
     const float* second_up;
     const float* second_down;
-    float *h, *next, *x, *c, *work;
+    float *h, *next, *x;
+    float* c;       // pre-activations of the last step without the last input, or logits of given points
+    float* start;   // logits at y = -last_range
+    float* work;
     Walk walk;
 };
 
@@ -40,10 +43,10 @@ OUTSAMPLE_INLINE bool same_answers(const Network& network, int a, int b) {
 
 OUTSAMPLE_INLINE void prepare_last_step(const Network& network, LastStep& last, float*& p) {
     const int d = network.hidden_size, outputs = network.output_size, stride = last_step_stride(d);
-    float* weights = p;
+    float* jump = p;
+    float* weights = jump + outputs * stride;
     float* offset = weights + outputs * d;
-    float* jump = offset + outputs;
-    float* slope = jump + outputs * stride;
+    float* slope = offset + outputs;
     float* root = slope + outputs;
     Unit* kind = (Unit*)(root + d);
     int* comparator = (int*)(kind + d);
@@ -76,7 +79,8 @@ OUTSAMPLE_INLINE void prepare_last_step(const Network& network, LastStep& last, 
     }
     const int keys = walk_size(d) + 2;
     while (last.number_mask < keys - 1) last.number_mask = 2 * last.number_mask + 1;
-    for (int q = 1; q < keys; q *= 2)
+    const bool known = walk_width(d) == 8 || walk_width(d) == 16;  // at compile time
+    for (int q = 1; !known && q < keys; q *= 2)
         for (int k = q; k >= 1; k /= 2)
             for (int j = k % q; j + k < keys; j += 2 * k)
                 for (int i = 0; i < k && i + j + k < keys; ++i)
@@ -95,8 +99,10 @@ OUTSAMPLE_INLINE void prepare(const Network& network, float* scratch, Prepared& 
     prepared.next = prepared.h + d * block;
     prepared.x = prepared.next + d * block;
     prepared.c = prepared.x + n * block;
-    prepared.work = prepared.c + (d > outputs ? d : outputs) * block;
-    float* p = prepared.work + (2 * outputs + d + walk_size(d) + 3) * lanes;
+    prepared.start = prepared.c + (d > outputs ? d : outputs) * block;
+    prepared.work = prepared.start + outputs * block;
+    float* p = prepared.work + (2 * outputs + 3 * (walk_size(d) + 3)) * lanes;
+    prepare_last_step(network, prepared.last, p);
     float* up = p;
     float* down = up + d;
     for (int i = 0; i < d; ++i) {
@@ -109,8 +115,6 @@ OUTSAMPLE_INLINE void prepare(const Network& network, float* scratch, Prepared& 
     }
     prepared.second_up = up;
     prepared.second_down = down;
-    p = down + d;
-    prepare_last_step(network, prepared.last, p);
     prepared.walk = walk_of(d, outputs);
 }
 
@@ -148,6 +152,13 @@ OUTSAMPLE_INLINE void before_last_input(Prepared& prepared, const float* x) {
     const int d = network.hidden_size;
     states<D>(prepared, x, network.seq_len - 1);
     layer<D, false>(d, d, network.W_hh, prepared.h, nullptr, nullptr, network.b_h, prepared.c);
+    for (int k = 0; k < d; ++k)
+        for (int v = 0; v < width; ++v) {
+            const vfloat c = load<vfloat>(prepared.c + k * block + v * lanes);
+            store(prepared.h + k * block + v * lanes, relu(c - broadcast(network.W_hi[k] * last_range)));
+        }
+    layer<D, false>(network.output_size, d, prepared.last.weights, prepared.h, nullptr, nullptr, prepared.last.offset,
+                    prepared.start);
 }
 
 OUTSAMPLE_INLINE vfloat value_at(const float* x, vint position, int count, std::ptrdiff_t stride) {
@@ -215,7 +226,7 @@ RuleSum point_sum(const Network& network, const PointTable& table, std::int64_t 
                 vfloat value;
                 if (table.exact_last) {
                     const vint count_me = select(less(vfloat{}, weight), broadcast(1), vint{});
-                    value = prepared.walk(prepared.last, prepared.c + v * lanes, load<vfloat>(row),
+                    value = prepared.walk(prepared.last, prepared.c + v * lanes, prepared.start + v * lanes, load<vfloat>(row),
                                           load<vfloat>(row + points_per_group), load<vint>(row + 2 * points_per_group),
                                           load<vint>(row + 3 * points_per_group), count_me, walked, prepared.work);
                 } else {
@@ -276,7 +287,7 @@ RuleSum conditional_sum(const Network& network, Task task, std::uint64_t key, st
             const vint count_me = select(mine, broadcast(1), vint{});
             vfloat value[2];
             for (int i = 0; i < 2; ++i)
-                value[i] = prepared.walk(prepared.last, prepared.c + (v + i) * lanes, before[v + i], after[v + i],
+                value[i] = prepared.walk(prepared.last, prepared.c + (v + i) * lanes, prepared.start + (v + i) * lanes, before[v + i], after[v + i],
                                          before_label[v + i], after_label[v + i], count_me, walked, prepared.work);
             const vfloat difference = value[0] - value[1];
             add_up(select(mine, value[0] + value[1], vfloat{}), total);
@@ -308,7 +319,7 @@ void conditional_values(const Network& network, Task task, const float* x, std::
             vfloat before, after;
             vint before_label, after_label;
             order_switches(task, prepared.x + v * lanes, n, block, before, after, before_label, after_label);
-            store(values + v * lanes, prepared.walk(prepared.last, prepared.c + v * lanes, before, after, before_label,
+            store(values + v * lanes, prepared.walk(prepared.last, prepared.c + v * lanes, prepared.start + v * lanes, before, after, before_label,
                                                     after_label, vint{}, walked, prepared.work));
         }
         for (int i = 0; i < block && begin + i < count; ++i) probabilities[begin + i] = values[i];

@@ -15,17 +15,33 @@
 namespace outsample::OUTSAMPLE_ISA {
 
 struct Strata {
-    std::int64_t count;  // H
-    int inputs;          // m, at least 2
-    int halvings;        // bits of the finer halves, alternately of the lower and of the upper value; even
-    int cells;           // 4 m (m - 1) 2^halvings
+    double scale;     // cells per stratum
+    vfloat lane;      // number of the lane, plus 2^-25
+    int bits;         // finer halvings of the range of each of the two values
+    float cells;      // 4 m (m - 1) 2^(2 bits)
+    float pairs;      // m (m - 1), pairs of positions
+    float others;     // m - 1
+    float over_pairs, over_others;
+    float fine;       // 2^(2 bits)
+    float coarse;     // its inverse
+    float width;      // of the finest part of a range
 };
 
+// m inputs, at least 2; up to 1,000 they are stratified exactly, and more are not of interest.
 OUTSAMPLE_INLINE Strata make_strata(std::int64_t count, int inputs) {
-    Strata strata{count, inputs, 10, 0};
-    const std::int64_t pairs = 4 * static_cast<std::int64_t>(inputs) * (inputs - 1);
-    while (strata.halvings && pairs << strata.halvings > 1 << 24) strata.halvings -= 2;  // exact as floats
-    strata.cells = static_cast<int>(pairs << strata.halvings);
+    Strata strata;
+    strata.others = static_cast<float>(inputs - 1);
+    strata.pairs = static_cast<float>(inputs) * strata.others;
+    strata.bits = 5;
+    while (strata.bits && 4.0f * strata.pairs * static_cast<float>(1 << 2 * strata.bits) > 16777216.0f) --strata.bits;
+    strata.fine = static_cast<float>(1 << 2 * strata.bits);
+    strata.coarse = 1.0f / strata.fine;
+    strata.cells = 4.0f * strata.pairs * strata.fine;
+    strata.over_pairs = 1.0f / strata.pairs;
+    strata.over_others = 1.0f / strata.others;
+    strata.width = 1.0f / static_cast<float>(2 << strata.bits);
+    strata.scale = static_cast<double>(strata.cells) / static_cast<double>(count);
+    for (int i = 0; i < lanes; ++i) strata.lane[i] = static_cast<float>(i) + 2.9802322e-8f;
     return strata;
 }
 
@@ -37,12 +53,8 @@ OUTSAMPLE_INLINE vint every_other_bit(vint a) {
     return (a | a >> 4) & 0x1f;
 }
 
-// a / b for whole numbers a >= 0 and b >= 1, rounded down.
-OUTSAMPLE_INLINE vint divide(vint a, int b) {
-    const vint near = __builtin_convertvector(to_float(a) * broadcast(1.0f / static_cast<float>(b)), vint);
-    const vint left = a - near * b;
-    return near - (left >= b) + (left < 0);  // comparisons give -1
-}
+// Rounded down, for 0 <= a < 2^24.
+OUTSAMPLE_INLINE vfloat whole_part(vfloat a) { return to_float(__builtin_convertvector(a, vint)); }
 
 // What a stratum says: positions of the upper and of the lower value, and where the two stand in their ranges, in (0, 1).
 struct Place {
@@ -52,26 +64,23 @@ struct Place {
 
 // A random place in stratum first + lane; the words are used up.
 OUTSAMPLE_INLINE Place random_place(const Strata& strata, std::int64_t first, vuint word, vuint other) {
-    const double scale = static_cast<double>(strata.cells) / static_cast<double>(strata.count);
-    const double begin = scale * static_cast<double>(first);
-    const int whole = static_cast<int>(begin);
-    vfloat in_stratum = (to_float((vint)(word >> 8)) + 0.5f) * 5.9604645e-8f;  // 2^-24
-    for (int lane = 0; lane < lanes; ++lane) in_stratum[lane] += static_cast<float>(lane);
-    in_stratum = in_stratum * broadcast(static_cast<float>(scale)) + broadcast(static_cast<float>(begin - whole));
+    // Whole numbers are kept as floats, which are exact here and multiply faster.
+    const double begin = strata.scale * static_cast<double>(first);
+    const double whole = static_cast<double>(static_cast<std::int64_t>(begin));
+    const vfloat in_stratum = to_float((vint)(word >> 8)) * 5.9604645e-8f + strata.lane;  // 2^-24
+    const vfloat at = in_stratum * static_cast<float>(strata.scale) + static_cast<float>(begin - whole);
     // Lanes beyond the last stratum may be anywhere.
-    const vfloat inside = min(in_stratum, broadcast(static_cast<float>(strata.cells - 1 - whole)));
-    const vint cell = __builtin_convertvector(inside, vint) + broadcast(whole);
-    const int pairs = strata.inputs * (strata.inputs - 1);
-    const vint coarse = cell >> strata.halvings, halves = divide(coarse, pairs), pair = coarse - halves * pairs;
-    const vint lower = divide(pair, strata.inputs - 1), upper = pair - lower * (strata.inputs - 1);
-    const vint fine = cell & broadcast((1 << strata.halvings) - 1);
-    const int bits = strata.halvings / 2;
-    const vint upper_half = ((halves & 1) << bits) + every_other_bit(fine);
-    const vint lower_half = ((halves >> 1) << bits) + every_other_bit(fine >> 1);
-    const vfloat width = broadcast(1.0f / static_cast<float>(2 << bits));
+    const vfloat cell = min(whole_part(at) + static_cast<float>(whole), broadcast(strata.cells - 1.0f));
+    const vfloat coarse = whole_part(cell * strata.coarse), fine = cell - coarse * strata.fine;
+    const vfloat halves = whole_part((coarse + 0.5f) * strata.over_pairs), pair = coarse - halves * strata.pairs;
+    const vfloat lower = whole_part((pair + 0.5f) * strata.over_others), upper = pair - lower * strata.others;
+    const vint fine_bits = __builtin_convertvector(fine, vint), half_bits = __builtin_convertvector(halves, vint);
+    const vint upper_half = ((half_bits & 1) << strata.bits) + every_other_bit(fine_bits);
+    const vint lower_half = ((half_bits >> 1) << strata.bits) + every_other_bit(fine_bits >> 1);
     const vfloat a = (to_float((vint)(other >> 16)) + 0.5f) * 1.52587891e-5f;  // 2^-16
     const vfloat b = (to_float((vint)(other & 0xffffu)) + 0.5f) * 1.52587891e-5f;
-    return {upper < lower ? upper : upper + 1, lower, (to_float(upper_half) + a) * width, (to_float(lower_half) + b) * width};
+    return {__builtin_convertvector(upper < lower ? upper : upper + 1.0f, vint), __builtin_convertvector(lower, vint),
+            (to_float(upper_half) + a) * strata.width, (to_float(lower_half) + b) * strata.width};
 }
 
 // Positions and values of the order statistics of ranks `rank` and `rank` + 1 (0: the largest), and the values of those

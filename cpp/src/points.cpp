@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "outsample/parallel.hpp"
+#include "scratch.hpp"
 
 namespace outsample {
 
@@ -39,20 +40,20 @@ RuleSum added_up(const std::vector<RuleSum>& parts) {
 std::int64_t points_scratch(const Network& network) {
     const std::int64_t d = network.hidden_size, n = network.seq_len, outputs = network.output_size;
     const std::int64_t keys = std::max<std::int64_t>(d, 32) + 2, stride = keys + 15;
-    const std::int64_t blocks = 64 * (3 * d + n + std::max(outputs, d));
-    const std::int64_t walk = 16 * (2 * outputs + 2 * keys);
-    const std::int64_t weights = 2 * d + outputs * (d + 2 + stride) + 2 * d;
+    const std::int64_t blocks = 64 * (2 * d + n + outputs + std::max(outputs, d));
+    const std::int64_t walk = 16 * (2 * outputs + 3 * (keys + 1));
+    const std::int64_t weights = 15 + outputs * (stride + d + 2) + 4 * d;
     return blocks + walk + weights + keys * (keys + 1);  // as many numbers of comparators at most
 }
 
 RuleSum point_sum(const Network& network, const PointTable& table, int threads) {
     std::vector<RuleSum> partial((table.groups + groups_per_piece - 1) / groups_per_piece);
     parallel_for(static_cast<std::int64_t>(partial.size()), 1, threads, [&](std::int64_t begin, std::int64_t end) {
-        std::vector<float> scratch(points_scratch(network));
+        Scratch scratch;
         for (std::int64_t i = begin; i < end; ++i)
             partial[i] =
                 OUTSAMPLE_KERNEL(point_sum_kernel)(network, table, i * groups_per_piece,
-                                                   std::min((i + 1) * groups_per_piece, table.groups), scratch.data());
+                                                   std::min((i + 1) * groups_per_piece, table.groups), scratch.floats(points_scratch(network)));
     });
     return added_up(partial);
 }
@@ -61,11 +62,11 @@ RuleSum conditional_sum(const Network& network, Task task, std::int64_t strata, 
     require_position_task(network, task);
     std::vector<RuleSum> partial((strata + strata_per_piece - 1) / strata_per_piece);
     parallel_for(static_cast<std::int64_t>(partial.size()), 1, threads, [&](std::int64_t begin, std::int64_t end) {
-        std::vector<float> scratch(points_scratch(network));
+        Scratch scratch;
         for (std::int64_t i = begin; i < end; ++i)
             partial[i] = OUTSAMPLE_KERNEL(conditional_sum_kernel)(
                 network, task, key, strata, i * strata_per_piece, std::min((i + 1) * strata_per_piece, strata),
-                scratch.data());
+                scratch.floats(points_scratch(network)));
     });
     return added_up(partial);
 }
@@ -94,9 +95,9 @@ void conditional_probabilities(const Network& network, Task task, const float* x
                                float* probabilities) {
     require_position_task(network, task);
     parallel_for(count, 64, threads, [&](std::int64_t begin, std::int64_t end) {
-        std::vector<float> scratch(points_scratch(network));
+        Scratch scratch;
         OUTSAMPLE_KERNEL(conditional_probabilities_kernel)
-        (network, task, x + begin * (network.seq_len - 1), end - begin, scratch.data(), probabilities + begin);
+        (network, task, x + begin * (network.seq_len - 1), end - begin, scratch.floats(points_scratch(network)), probabilities + begin);
     });
 }
 
