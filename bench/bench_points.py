@@ -15,7 +15,7 @@ import outsample as osp
 from outsample import _core
 from outsample.estimators.quasi_monte_carlo import make_table
 
-POINTS = 1 << 14
+POINTS = 1 << 12
 
 
 def network(d: int, n: int) -> osp.RNN:
@@ -33,6 +33,14 @@ def nanoseconds(functions: dict, rounds: int = 25) -> dict[str, float]:
             function()
             best[name] = min(best[name], (time.perf_counter() - start) / POINTS * 1e9)
     return best
+
+
+def stratified_variance(network, task: str, samples: int) -> float:
+    """Of one sample of so many, within strata."""
+    repeats = 4 * POINTS // samples
+    return float(
+        np.mean([_core.conditional_sum(network, task, samples // 2, key)[1] for key in range(repeats)]) / samples
+    )
 
 
 @pytest.mark.parametrize("isa", osp.build_info()["supported_isas"])
@@ -53,6 +61,7 @@ def test_points(benchmark, isa, d, n):
         ns = nanoseconds(functions)
         values = benchmark.pedantic(functions["exact last"], rounds=3)
         p = _core.conditional_probabilities(net, task.name, x[:, :-1].astype(np.float32))
+        variance = {samples: stratified_variance(net, task.name, samples) for samples in (256, POINTS)}
     assert values[0][0] == pytest.approx(p.mean(), abs=1e-6)
     if isa == "avx512" and (d, n) == (16, 10):  # the shape whose logits stay in registers
         assert ns["exact last"] < 3 * ns["plain points"]
@@ -62,4 +71,8 @@ def test_points(benchmark, isa, d, n):
         exact_to_sampling=round(ns["exact last"] / ns["monte carlo"], 2),
         conditional_to_sampling=round(ns["conditional"] / ns["monte carlo"], 2),
         variance_ratio=round(float(p.var() / (p.mean() * (1 - p.mean()))), 3),
+        **{
+            f"variance_ratio_{samples}": round(value / float(p.mean() * (1 - p.mean())), 3)
+            for samples, value in variance.items()
+        },
     )

@@ -1,10 +1,10 @@
 """Which points? Equivalent samples per point of several designs, each randomised anew many times.
 
-    python bench/point_designs.py MODEL [NETWORKS]
+    python bench/point_designs.py MODEL [NETWORKS [DESIGNS]]
 
 prints, for noisy copies of MODEL drawn for fitting (none of those that methods are scored on), v / (mean squared error
 x points): how many random samples one point is worth. A point with the exact last input takes longer than a plain
-one (bench/bench_points.py).
+one (bench/bench_points.py). DESIGNS is a part of the names of those to try; MODEL a file or a name of the zoo.
 """
 
 from __future__ import annotations
@@ -42,16 +42,28 @@ def random(count, dimensions, rng):
     return rng.random((count, dimensions))
 
 
-def order(points, ranked, exact_last=True, importance=1.0):
-    """Tables in order coordinates; `importance` > 1 draws more points with a small third gap, with less weight."""
+def folded(points):
+    """The baker's transformation, which makes functions periodic (F. J. Hickernell, 2002)."""
+    return lambda count, dimensions, rng: 1 - np.abs(2 * points(count, dimensions, rng) - 1)
+
+
+def order(points, ranked, exact_last=True, importance=1.0, gaps=(3,), coordinates=None):
+    """Tables in order coordinates.
+
+    `importance` > 1 draws more points with small gaps, with less weight: between the second and third for coordinate 3,
+    between the first and second for coordinate 2. `coordinates` assigns the point set's coordinates anew.
+    """
 
     def make(model, count, rng):
         inputs = model.seq_len - exact_last
         u = np.clip(points(count, ld.order_dimensions(inputs, ranked), rng), 1e-10, 1 - 1e-10)
+        if coordinates is not None:
+            u = u[:, coordinates]
         weight = np.ones(count)
         if importance != 1.0:
-            weight = importance * (1 - u[:, 3]) ** (importance - 1)
-            u[:, 3] = 1 - (1 - u[:, 3]) ** importance
+            for gap in gaps:
+                weight *= importance * (1 - u[:, gap]) ** (importance - 1)
+                u[:, gap] = 1 - (1 - u[:, gap]) ** importance
         table = make_table(ld.order_inputs(u, inputs, ranked), model.task, exact_last=exact_last)
         groups = len(table)
         padded = np.zeros(groups * _core.points_per_group)
@@ -85,21 +97,29 @@ DESIGNS = {
     "order coordinates, lattice, 3 ranked": (order(lattice, 3), True),
     "importance 1.25 on the third gap": (order(sobol, 3, importance=1.25), True),
     "importance 1.5 on the third gap": (order(sobol, 3, importance=1.5), True),
+    "hammersley, importance 1.25 on the third gap": (order(hammersley, 3, importance=1.25), True),
+    "hammersley, importance 1.5 on the third gap": (order(hammersley, 3, importance=1.5), True),
+    "hammersley, importance 1.25 on two gaps": (order(hammersley, 3, importance=1.25, gaps=(2, 3)), True),
+    "hammersley, folded": (order(folded(hammersley), 3), True),
+    "hammersley, gaps first": (order(hammersley, 3, coordinates=[3, 2, 1, 0, *range(4, 10)]), True),
+    "hammersley, third gap first": (order(hammersley, 3, coordinates=[1, 3, 2, 0, *range(4, 10)]), True),
     "plain, gaussian coordinates, sobol": (gaussian(sobol, exact_last=False), False),
     "plain, order coordinates, sobol, 3 ranked": (order(sobol, 3, exact_last=False), False),
 }
 
 
 def main() -> None:
-    model = osp.load(sys.argv[1])
+    model = osp.zoo.load(sys.argv[1]) if sys.argv[1] in osp.zoo.names() else osp.load(sys.argv[1])
     size = int(sys.argv[2]) if len(sys.argv) > 2 else 32
     networks = list(osp.NoiseEnsemble(model, scale=0.01, size=size, seed=1, role="fitting"))
     keys = list(range(size))
     correct = _core.count_correct_many([m._network for m in networks], model.task.name, TRUTH, keys)
     p = correct / TRUTH
     v = float(np.mean(p * (1 - p)))
-    print(f"{'design':42s}" + "".join(f"{count:>16d}" for count in SIZES))
+    print(f"{'design':46s}" + "".join(f"{count:>16d}" for count in SIZES))
     for name, (make, exact_last) in DESIGNS.items():
+        if len(sys.argv) > 3 and sys.argv[3] not in name:
+            continue
         cells = []
         for count, repeats in SIZES.items():
             errors = []
@@ -109,7 +129,7 @@ def main() -> None:
                 errors.append(np.mean((values - p) ** 2) - v / TRUTH)
             mean, spread = np.mean(errors), np.std(errors) / np.sqrt(repeats)
             cells.append(f"{v / mean / count:9.2f} ± {100 * spread / mean:2.0f}%")
-        print(f"{name:42s}" + "".join(f"{cell:>16s}" for cell in cells), flush=True)
+        print(f"{name:46s}" + "".join(f"{cell:>16s}" for cell in cells), flush=True)
 
 
 if __name__ == "__main__":
