@@ -85,8 +85,8 @@ RuleCost rule_cost(const Network& network, bool exact_last) {
         cost.point -= d;                  // W_hi x_{n-1}
         cost.point += 2 * d;              // breakpoints; states at one end of the range
         cost.point += outputs * (d + 2);  // slopes
-        cost.point += 8 * 12;             // twice the normal distribution function for each of up to four pieces
         cost.interval = 5 * outputs;      // logit; deficit and slope against the label; two for the root
+        cost.interval += 2 * 12;          // normal distribution function at both ends of the piece of right answers
     }
     return cost;
 }
