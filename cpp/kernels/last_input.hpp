@@ -187,12 +187,23 @@ OUTSAMPLE_INLINE vfloat normal_cdf(vfloat a) {
 // The same less 1/2 on pieces of length 3/4 from -6 to 6, interpolated in Chebyshev's points: coefficients by power of
 // the offset from a piece's middle, in units of its length. Absolute error 4e-7.
 alignas(64) constexpr float normal_pieces[6][16] = {
-    {-0.49999999f, -0.49999946f, -0.49998146f, -0.49963091f, -0.49566758f, -0.46960376f, -0.36970537f, -0.14616954f, 0.14616954f, 0.36970537f, 0.46960376f, 0.49566758f, 0.49963091f, 0.49998146f, 0.49999946f, 0.49999999f},
-    {4.0312447e-8f, 2.0671764e-6f, 6.0406725e-5f, 1.0058396e-3f, 9.5431215e-3f, 5.1589708e-2f, 0.15890754f, 0.27889128f, 0.27889128f, 0.15890754f, 5.1589708e-2f, 9.5431215e-3f, 1.0058396e-3f, 6.0406725e-5f, 2.0671764e-6f, 4.0312447e-8f},
-    {8.3032817e-8f, 3.7370188e-6f, 9.3046092e-5f, 1.2718245e-3f, 9.3959427e-3f, 3.6282558e-2f, 6.7030951e-2f, 3.9202987e-2f, -3.9202987e-2f, -6.7030951e-2f, -3.6282558e-2f, -9.3959427e-3f, -1.2718245e-3f, -9.3046092e-5f, -3.7370188e-6f, -8.3032817e-8f},
-    {1.1481316e-7f, 4.3956734e-6f, 9.0596525e-5f, 9.7977951e-4f, 5.2712162e-3f, 1.2166799e-2f, 3.9533119e-3f, -2.2466216e-2f, -2.2466216e-2f, 3.9533119e-3f, 1.2166799e-2f, 5.2712162e-3f, 9.7977951e-4f, 9.0596525e-5f, 4.3956734e-6f, 1.1481316e-7f},
-    {1.3485099e-7f, 4.1182332e-6f, 6.557173e-5f, 5.1344398e-4f, 1.6928822e-3f, 7.8513759e-4f, -5.3632645e-3f, -5.0839548e-3f, 5.0839548e-3f, 5.3632645e-3f, -7.8513759e-4f, -1.6928822e-3f, -5.1344398e-4f, -6.557173e-5f, -4.1182332e-6f, -1.3485099e-7f},
-    {9.6538242e-8f, 2.4848913e-6f, 3.1397902e-5f, 1.7113544e-4f, 2.1861798e-4f, -7.7890257e-4f, -1.2122798e-3f, 1.5674476e-3f, 1.5674476e-3f, -1.2122798e-3f, -7.7890257e-4f, 2.1861798e-4f, 1.7113544e-4f, 3.1397902e-5f, 2.4848913e-6f, 9.6538242e-8f},
+    {-0.49999999f, -0.49999946f, -0.49998146f, -0.49963091f, -0.49566758f, -0.46960376f, -0.36970537f, -0.14616954f,
+     0.14616954f, 0.36970537f, 0.46960376f, 0.49566758f, 0.49963091f, 0.49998146f, 0.49999946f, 0.49999999f},
+    {4.0312447e-8f, 2.0671764e-6f, 6.0406725e-5f, 1.0058396e-3f, 9.5431215e-3f, 5.1589708e-2f, 0.15890754f, 0.27889128f,
+     0.27889128f, 0.15890754f, 5.1589708e-2f, 9.5431215e-3f, 1.0058396e-3f, 6.0406725e-5f, 2.0671764e-6f,
+     4.0312447e-8f},
+    {8.3032817e-8f, 3.7370188e-6f, 9.3046092e-5f, 1.2718245e-3f, 9.3959427e-3f, 3.6282558e-2f, 6.7030951e-2f,
+     3.9202987e-2f, -3.9202987e-2f, -6.7030951e-2f, -3.6282558e-2f, -9.3959427e-3f, -1.2718245e-3f, -9.3046092e-5f,
+     -3.7370188e-6f, -8.3032817e-8f},
+    {1.1481316e-7f, 4.3956734e-6f, 9.0596525e-5f, 9.7977951e-4f, 5.2712162e-3f, 1.2166799e-2f, 3.9533119e-3f,
+     -2.2466216e-2f, -2.2466216e-2f, 3.9533119e-3f, 1.2166799e-2f, 5.2712162e-3f, 9.7977951e-4f, 9.0596525e-5f,
+     4.3956734e-6f, 1.1481316e-7f},
+    {1.3485099e-7f, 4.1182332e-6f, 6.557173e-5f, 5.1344398e-4f, 1.6928822e-3f, 7.8513759e-4f, -5.3632645e-3f,
+     -5.0839548e-3f, 5.0839548e-3f, 5.3632645e-3f, -7.8513759e-4f, -1.6928822e-3f, -5.1344398e-4f, -6.557173e-5f,
+     -4.1182332e-6f, -1.3485099e-7f},
+    {9.6538242e-8f, 2.4848913e-6f, 3.1397902e-5f, 1.7113544e-4f, 2.1861798e-4f, -7.7890257e-4f, -1.2122798e-3f,
+     1.5674476e-3f, 1.5674476e-3f, -1.2122798e-3f, -7.7890257e-4f, 2.1861798e-4f, 1.7113544e-4f, 3.1397902e-5f,
+     2.4848913e-6f, 9.6538242e-8f},
 };
 #endif
 
@@ -212,8 +223,8 @@ OUTSAMPLE_INLINE vfloat shifted_normal_cdf(vfloat a) {
 #endif
 }
 
-// Its inverse, for p from 1e-30 to 1 - 6e-8; absolute error 4e-6. M. Giles, "Approximating the erfinv function", GPU
-// Computing Gems Jade Edition (2011), chapter 10.
+// Quantile of the standard normal for p from 1e-30 to 1 - 6e-8; absolute error 4e-6. M. Giles, "Approximating the
+// erfinv function", GPU Computing Gems Jade Edition (2011), chapter 10.
 OUTSAMPLE_INLINE vfloat normal_quantile(vfloat p) {
     const vfloat w = -vlog(4.0f * p * (1.0f - p));
     vfloat t = w - 2.5f;
@@ -279,8 +290,8 @@ struct Vectors<0> {
 //
 // N: the number of logits, or 0; Full: whether d is Width.
 template <int Width, int N, bool Full>
-vfloat right_probability(const LastStep& step, const float* c, const float* start, vfloat before, vfloat after, vint before_label,
-                         vint after_label, vint count_me, vint& walked, float* work) {
+vfloat right_probability(const LastStep& step, const float* c, const float* start, vfloat before, vfloat after,
+                         vint before_label, vint after_label, vint count_me, vint& walked, float* work) {
     const int d = Full ? Width : step.d, outputs = N ? N : step.outputs, size = Width ? Width : d, keys = size + 2;
     const int stride = step.stride;
     vint walked_here{};

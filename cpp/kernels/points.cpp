@@ -28,8 +28,8 @@ struct Prepared {
     const float* second_up;
     const float* second_down;
     float *h, *next, *x;
-    float* c;       // pre-activations of the last step without the last input, or logits of given points
-    float* start;   // logits at y = -last_range
+    float* c;      // pre-activations of the last step without the last input, or logits of given points
+    float* start;  // logits at y = -last_range
     float* work;
     Walk walk;
 };
@@ -226,8 +226,9 @@ RuleSum point_sum(const Network& network, const PointTable& table, std::int64_t 
                 vfloat value;
                 if (table.exact_last) {
                     const vint count_me = select(less(vfloat{}, weight), broadcast(1), vint{});
-                    value = prepared.walk(prepared.last, prepared.c + v * lanes, prepared.start + v * lanes, load<vfloat>(row),
-                                          load<vfloat>(row + points_per_group), load<vint>(row + 2 * points_per_group),
+                    value = prepared.walk(prepared.last, prepared.c + v * lanes, prepared.start + v * lanes,
+                                          load<vfloat>(row), load<vfloat>(row + points_per_group),
+                                          load<vint>(row + 2 * points_per_group),
                                           load<vint>(row + 3 * points_per_group), count_me, walked, prepared.work);
                 } else {
                     const vint answer = argmax(prepared.c + v * lanes, outputs, block);
@@ -287,8 +288,9 @@ RuleSum conditional_sum(const Network& network, Task task, std::uint64_t key, st
             const vint count_me = select(mine, broadcast(1), vint{});
             vfloat value[2];
             for (int i = 0; i < 2; ++i)
-                value[i] = prepared.walk(prepared.last, prepared.c + (v + i) * lanes, prepared.start + (v + i) * lanes, before[v + i], after[v + i],
-                                         before_label[v + i], after_label[v + i], count_me, walked, prepared.work);
+                value[i] = prepared.walk(prepared.last, prepared.c + (v + i) * lanes, prepared.start + (v + i) * lanes,
+                                         before[v + i], after[v + i], before_label[v + i], after_label[v + i], count_me,
+                                         walked, prepared.work);
             const vfloat difference = value[0] - value[1];
             add_up(select(mine, value[0] + value[1], vfloat{}), total);
             add_up(select(mine, difference * difference, vfloat{}), squares);
@@ -319,8 +321,9 @@ void conditional_values(const Network& network, Task task, const float* x, std::
             vfloat before, after;
             vint before_label, after_label;
             order_switches(task, prepared.x + v * lanes, n, block, before, after, before_label, after_label);
-            store(values + v * lanes, prepared.walk(prepared.last, prepared.c + v * lanes, prepared.start + v * lanes, before, after, before_label,
-                                                    after_label, vint{}, walked, prepared.work));
+            store(values + v * lanes,
+                  prepared.walk(prepared.last, prepared.c + v * lanes, prepared.start + v * lanes, before, after,
+                                before_label, after_label, vint{}, walked, prepared.work));
         }
         for (int i = 0; i < block && begin + i < count; ++i) probabilities[begin + i] = values[i];
     }

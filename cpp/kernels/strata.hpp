@@ -15,16 +15,16 @@
 namespace outsample::OUTSAMPLE_ISA {
 
 struct Strata {
-    double scale;     // cells per stratum
-    vfloat lane;      // number of the lane, plus 2^-25
-    int bits;         // finer halvings of the range of each of the two values
-    float cells;      // 4 m (m - 1) 2^(2 bits)
-    float pairs;      // m (m - 1), pairs of positions
-    float others;     // m - 1
+    double scale;  // cells per stratum
+    vfloat lane;   // number of the lane, plus 2^-25
+    int bits;      // finer halvings of the range of each of the two values
+    float cells;   // 4 m (m - 1) 2^(2 bits)
+    float pairs;   // m (m - 1), pairs of positions
+    float others;  // m - 1
     float over_pairs, over_others;
-    float fine;       // 2^(2 bits)
-    float coarse;     // its inverse
-    float width;      // of the finest part of a range
+    float fine;    // 2^(2 bits)
+    float coarse;  // its inverse
+    float width;   // of the finest part of a range
 };
 
 // m inputs, at least 2; up to 1,000 they are stratified exactly, and more are not of interest.
@@ -56,7 +56,8 @@ OUTSAMPLE_INLINE vint every_other_bit(vint a) {
 // Rounded down, for 0 <= a < 2^24.
 OUTSAMPLE_INLINE vfloat whole_part(vfloat a) { return to_float(__builtin_convertvector(a, vint)); }
 
-// What a stratum says: positions of the upper and of the lower value, and where the two stand in their ranges, in (0, 1).
+// What a stratum says: positions of the upper and of the lower value, and where in (0, 1) the two stand in their
+// ranges.
 struct Place {
     vint upper, lower;
     vfloat upper_share, lower_share;
@@ -119,7 +120,7 @@ OUTSAMPLE_INLINE Neighbours find_neighbours(const float* x, int count, int rank)
 // the positions and values that a place says; the others keep their values, and trade positions with these two.
 OUTSAMPLE_INLINE void put_in_place(const Place& place, int rank, float* x, int count, vfloat& upper, vfloat& lower) {
     const Neighbours old = find_neighbours(x, count, rank);
-    // Upper tails: the larger of two uniforms between those of the neighbours, and a uniform above it.
+    // Upper tails: the larger of two uniforms between those of the neighbours, and a uniform up to it.
     const vfloat least = rank ? normal_cdf(-old.above) : vfloat{};
     const vfloat range = (rank + 2 < count ? normal_cdf(-old.below) : broadcast(1.0f)) - least;
     const vfloat inner = range * vsqrt(place.lower_share);

@@ -51,9 +51,9 @@ RuleSum point_sum(const Network& network, const PointTable& table, int threads) 
     parallel_for(static_cast<std::int64_t>(partial.size()), 1, threads, [&](std::int64_t begin, std::int64_t end) {
         Scratch scratch;
         for (std::int64_t i = begin; i < end; ++i)
-            partial[i] =
-                OUTSAMPLE_KERNEL(point_sum_kernel)(network, table, i * groups_per_piece,
-                                                   std::min((i + 1) * groups_per_piece, table.groups), scratch.floats(points_scratch(network)));
+            partial[i] = OUTSAMPLE_KERNEL(point_sum_kernel)(network, table, i * groups_per_piece,
+                                                            std::min((i + 1) * groups_per_piece, table.groups),
+                                                            scratch.floats(points_scratch(network)));
     });
     return added_up(partial);
 }
@@ -64,9 +64,9 @@ RuleSum conditional_sum(const Network& network, Task task, std::int64_t strata, 
     parallel_for(static_cast<std::int64_t>(partial.size()), 1, threads, [&](std::int64_t begin, std::int64_t end) {
         Scratch scratch;
         for (std::int64_t i = begin; i < end; ++i)
-            partial[i] = OUTSAMPLE_KERNEL(conditional_sum_kernel)(
-                network, task, key, strata, i * strata_per_piece, std::min((i + 1) * strata_per_piece, strata),
-                scratch.floats(points_scratch(network)));
+            partial[i] = OUTSAMPLE_KERNEL(conditional_sum_kernel)(network, task, key, strata, i * strata_per_piece,
+                                                                  std::min((i + 1) * strata_per_piece, strata),
+                                                                  scratch.floats(points_scratch(network)));
     });
     return added_up(partial);
 }
@@ -97,7 +97,8 @@ void conditional_probabilities(const Network& network, Task task, const float* x
     parallel_for(count, 64, threads, [&](std::int64_t begin, std::int64_t end) {
         Scratch scratch;
         OUTSAMPLE_KERNEL(conditional_probabilities_kernel)
-        (network, task, x + begin * (network.seq_len - 1), end - begin, scratch.floats(points_scratch(network)), probabilities + begin);
+        (network, task, x + begin * (network.seq_len - 1), end - begin, scratch.floats(points_scratch(network)),
+         probabilities + begin);
     });
 }
 

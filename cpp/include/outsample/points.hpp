@@ -56,8 +56,8 @@ OUTSAMPLE_DECLARE_KERNEL(RuleSum, point_sum_kernel,
                          (const Network& network, const PointTable& table, std::int64_t first_group,
                           std::int64_t last_group, float* scratch))
 OUTSAMPLE_DECLARE_KERNEL(RuleSum, conditional_sum_kernel,
-                         (const Network& network, Task task, std::uint64_t key, std::int64_t strata,
-                          std::int64_t first, std::int64_t last, float* scratch))
+                         (const Network& network, Task task, std::uint64_t key, std::int64_t strata, std::int64_t first,
+                          std::int64_t last, float* scratch))
 OUTSAMPLE_DECLARE_KERNEL(void, conditional_probabilities_kernel,
                          (const Network& network, Task task, const float* x, std::int64_t count, float* scratch,
                           float* probabilities))

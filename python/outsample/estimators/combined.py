@@ -39,7 +39,7 @@ class Merged(NamedTuple):
 
 
 #: Variance of samplers other than the plain one, relative to p (1 - p) per point, where every replicate is a single
-#: point. It was 0.2 to 0.3 for networks of three inputs and 0.5 to 0.7 for ten, and falls with their number of points.
+#: point. It was 0.05 to 0.3 for networks of three inputs and 0.4 to 0.7 for ten, and falls with their number of points.
 _USUAL_RATIO = 0.6
 
 
