@@ -13,7 +13,7 @@ from scipy.stats import t as student_t
 import outsample as osp
 from conftest import random_rnn
 from outsample import _core, low_discrepancy
-from outsample.estimators.quasi_monte_carlo import _importance, make_table
+from outsample.estimators.quasi_monte_carlo import make_table
 from outsample.estimators.student import student_quantile
 
 
@@ -284,25 +284,6 @@ def test_point_rules_know_the_other_tasks(task):
     truth = _core.count_correct(model._network, task, 1 << 22, 1) / 2**22
     for method in (osp.QuasiMonteCarlo(), osp.DeterministicCubature()):
         assert abs(method.estimate(model, 1 << 14, rng=0).value - truth) < 4 * np.sqrt(truth * (1 - truth) / 2**14)
-
-
-def test_importance_weights_are_those_of_the_density():
-    u = np.random.default_rng(0).random(200_000)
-    uniform = u.copy()
-    weights = _importance(u, 1.25)
-    assert abs(weights.mean() - 1) < 5 * weights.std() / np.sqrt(len(u))
-    for power in (1, 2, 5):  # moments of the uniform distribution
-        terms = weights * u**power
-        assert abs(terms.mean() - 1 / (power + 1)) < 5 * terms.std() / np.sqrt(len(u))
-    assert np.mean(u > 0.9) > np.mean(uniform > 0.9)
-
-
-def test_the_preset_weighs_points_and_is_exact_for_constants():
-    nearly_right = osp.zoo.handcrafted(8)
-    assert osp.DeterministicCubature().estimate(nearly_right, 1000).value <= 1 + 1e-6
-    table = osp.DeterministicCubature()._table(random_rnn(4, 6), 300, 0)
-    assert table[0, :, -1].sum() == pytest.approx(1, abs=1e-6)
-    assert len(np.unique(table[0, :, -1])) > 200
 
 
 def test_replicates_give_a_calibrated_error():

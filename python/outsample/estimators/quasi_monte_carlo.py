@@ -71,13 +71,6 @@ def _ranks(task: Task, inputs: int) -> int:
     return inputs // 2 + 1 if task.name == "argmedian" else low_discrepancy.RANKED
 
 
-def _importance(u: NDArray[np.float64], exponent: float) -> NDArray[np.float64]:
-    """Draw the values of a uniform coordinate closer to 1, in place; the weights that make up for it."""
-    weights: NDArray[np.float64] = exponent * (1 - u) ** (exponent - 1)
-    u[:] = 1 - (1 - u) ** exponent
-    return weights
-
-
 def _packed(columns: list[NDArray[Any]], count: int) -> Table:
     """Columns of 4-byte entries to the core's layout (groups, rows, points per group), padded with zero weights."""
     group = _core.points_per_group
@@ -88,10 +81,8 @@ def _packed(columns: list[NDArray[Any]], count: int) -> Table:
     return np.ascontiguousarray(table.reshape(len(columns), groups, group).transpose(1, 0, 2))
 
 
-def make_table(
-    x: NDArray[np.float64], task: Task, *, exact_last: bool, weights: NDArray[np.float64] | None = None
-) -> Table:
-    """Table of points for the core.
+def make_table(x: NDArray[np.float64], task: Task, *, exact_last: bool) -> Table:
+    """Table of equally weighted points for the core.
 
     Parameters
     ----------
@@ -101,8 +92,6 @@ def make_table(
         One with a right position.
     exact_last : bool
         Whether the core integrates over the last input.
-    weights : ndarray, shape (count,), optional
-        Relative weights of the points, equal by default.
     """
     values = x.astype(np.float32)
     count, inputs = values.shape
@@ -124,8 +113,7 @@ def make_table(
             columns += [values[rows, before], values[rows, after], before, after]
     else:
         columns.append(task.target(values).astype(np.int32))
-    weights = np.ones(count) if weights is None else weights
-    columns.append((weights / weights.sum()).astype(np.float32))
+    columns.append(np.full(count, 1.0 / count, dtype=np.float32))
     return _packed(columns, count)
 
 
@@ -164,9 +152,6 @@ class QuasiMonteCarlo(Estimator):
     league: ClassVar[League] = "sampling"
     supports = frozenset({"2nd_argmax", "argmax", "argmedian"})
     by_shape = True
-
-    # Importance sampling of small gaps between the second- and third-largest input, where errors are: see _importance.
-    _gap_exponent: ClassVar[float] = 1.0
 
     # The pool holds so many points or so many copies, whichever is less (a copy takes a millisecond to make, however
     # few points it has), and at least so many times the copies that an estimate uses.
@@ -251,19 +236,15 @@ class QuasiMonteCarlo(Estimator):
     def _table(self, model: RNN, count: int, copies: int) -> Table:
         """One fixed table, or a pool of randomised ones side by side, shape (copies, groups, rows, 64)."""
         inputs, dimensions = self._inputs(model), self._dimensions(model)
-        exponent = self._gap_exponent if model.task.name == "2nd_argmax" and inputs >= 3 else 1.0
-        key = (model.task.name, inputs, self.sequence, self.coordinates, self.exact_last, exponent, count, copies)
+        key = (model.task.name, inputs, self.sequence, self.coordinates, self.exact_last, count, copies)
 
         def one(seed: tuple[int, ...] | None) -> Table:
             u = _unit_points(self.sequence, count, dimensions, seed)
-            weights = None
             if self.coordinates == "gaussian":
                 x = low_discrepancy.normal_quantile(u)
             else:
-                if exponent != 1.0:
-                    weights = _importance(u[:, dimensions - inputs + 2], exponent)
                 x = low_discrepancy.order_inputs(u, inputs, _ranks(model.task, inputs))
-            return make_table(x, model.task, exact_last=self.exact_last, weights=weights)
+            return make_table(x, model.task, exact_last=self.exact_last)
 
         def make() -> Table:
             if not copies:
@@ -301,14 +282,12 @@ class QuasiMonteCarlo(Estimator):
 class DeterministicCubature(QuasiMonteCarlo):
     """The fixed point rule that did best in comparison: no random numbers, no advice.
 
-    Hammersley's points in order coordinates with the exact last input; any number of points. For 2nd_argmax a mild
-    importance weight puts more of them where the second- and third-largest inputs are close. There is no error model,
-    so no standard error: `QuasiMonteCarlo` is the randomised version that has one, with equal weights.
+    Hammersley's points in order coordinates with the exact last input; any number of points. There is no error model,
+    so no standard error: `QuasiMonteCarlo` is the randomised version that has one.
     """
 
     league: ClassVar[League] = "deterministic"
     draws = False
-    _gap_exponent = 1.25
 
     def __init__(self) -> None:
         super().__init__(sequence="hammersley", randomised=False)
