@@ -169,7 +169,7 @@ void bind_cubature(py::module_& m) {
                          const Array<float>& bias, const Array<float>& out, const Array<int>& index,
                          const Array<float>& sign, const Array<double>& sum, const Array<double>& scale,
                          const Array<double>& laws, const Array<double>& levels, const Array<double>& error,
-                         const Array<float>& shift) {
+                         const Array<float>& shift, bool relative) {
                  const py::ssize_t count = laws.ndim() ? laws.shape(0) : 0;
                  if (count < 1) throw std::invalid_argument("laws must hold at least one");
                  require_shape(laws, "laws", {count, 5});
@@ -196,11 +196,12 @@ void bind_cubature(py::module_& m) {
                  readout.out = floats(out);
                  readout.shift = floats(shift);
                  readout.intercept = intercept;
+                 readout.relative = relative;
                  return Cubature(forest, hidden_size, outputs, std::move(readout));
              }),
              "forest"_a, "hidden_size"_a, "outputs"_a, "inverse_scale"_a, "linear"_a, "intercept"_a, "hidden"_a,
              "bias"_a, "out"_a, "index"_a, "sign"_a, "sum"_a, "scale"_a, "laws"_a, "levels"_a, "error"_a,
-             "shift"_a = Array<float>(0))
+             "shift"_a = Array<float>(0), "relative"_a = false)
         .def_property_readonly("multiply_adds", &Cubature::multiply_adds)
         .def(
             "evaluate",

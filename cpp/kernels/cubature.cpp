@@ -315,20 +315,45 @@ OUTSAMPLE_INLINE void add_features(int left, int rows, const float* weights, int
     if constexpr (R > 1) add_features<networks, R / 2>(left, rows, weights, features, f, sums);
 }
 
-// Features of leaves are gathered, and read out a few leaves at a time. sums: (1 + units) vectors of doubles.
+// Features of leaves are gathered, and read out a few leaves at a time. sums: (1 + units) vectors of doubles. A
+// relative readout keeps the margins until all are known.
 template <bool networks>
 struct Reader {
     const ReadoutView& readout;
+    float* margins;  // a vector for each leaf, of a relative readout
     float* held;
     double* sums;
+    vfloat total{};
     int first = 0, count = 0;
 
-    __attribute__((always_inline)) Reader(const ReadoutView& view, float* room, double* result)
-        : readout(view), held(room), sums(result) {
+    __attribute__((always_inline)) Reader(const ReadoutView& view, int leaves, float*& scratch, double* result)
+        : readout(view), margins(scratch), sums(result) {
+        held = margins + (readout.relative ? leaves * lanes : 0);
+        scratch = held + held_leaves * cubature_temperatures * lanes;
         for (int i = 0; i < (1 + readout.units) * lanes; ++i) sums[i] = 0;
     }
     // Leaves come one after the other.
     __attribute__((always_inline)) void add(int leaf, vfloat margin) {
+        if (!readout.relative) return read(leaf, margin);
+        store(margins + leaf * lanes, margin);
+        total += max(margin, -margin) * value_at<networks>(readout.inverse_scale, leaf);  // 0 on padding lanes
+    }
+    __attribute__((always_inline)) void finish(int leaves) {
+        if (readout.relative) {
+            if (!networks) {
+                float sum = 0;
+                for (int lane = 0; lane < lanes; ++lane) sum += total[lane];
+                total = broadcast(sum);
+            }
+            // A dead network's margins are all zero; they stay so.
+            const vfloat by = broadcast(static_cast<float>(readout.relative)) / max(total, broadcast(1e-30f));
+            for (int leaf = 0; leaf < leaves; ++leaf) read(leaf, load<vfloat>(margins + leaf * lanes) * by);
+        }
+        flush();
+    }
+
+  private:
+    __attribute__((always_inline)) void read(int leaf, vfloat margin) {
         const vfloat scale = value_at<networks>(readout.inverse_scale, leaf);
         vfloat feature[cubature_temperatures];
         if (readout.shift) {
@@ -341,9 +366,9 @@ struct Reader {
         if (count == 0) first = leaf;
         for (int k = 0; k < cubature_temperatures; ++k)
             store(held + (count * cubature_temperatures + k) * lanes, feature[k]);
-        if (++count == held_leaves) finish();
+        if (++count == held_leaves) flush();
     }
-    __attribute__((always_inline)) void finish() {
+    __attribute__((always_inline)) void flush() {
         const int rows = 1 + readout.units;
         const std::int64_t at = static_cast<std::int64_t>(first) * cubature_temperatures * rows;
         add_features<networks, 8>(rows, rows, readout.weights + at * (networks ? 1 : lanes),
@@ -352,18 +377,22 @@ struct Reader {
     }
 };
 
+OUTSAMPLE_INLINE int leaves_of(const ForestView& forest) {
+    return forest.level_begin[forest.seq_len] - forest.level_begin[forest.seq_len - 1];
+}
+
 template <int D>
 OUTSAMPLE_INLINE void read_points(const ForestView& forest, const ReadoutView& readout, const float* weights,
                                   float* scratch, double* sums) {
-    float* logits = scratch + held_leaves * cubature_temperatures * lanes;
+    Reader<false> reader(readout, leaves_of(forest), scratch, sums);
+    float* logits = scratch;
     float* products = logits + 2 * forest.outputs * lanes;
-    Reader<false> reader(readout, scratch, sums);
     for (int chunk = 0; chunk < forest.chunks; ++chunk)
         walk_points<D>(forest, chunk, weights, products, logits, [&](int leaf, const float* of_leaf) {
             const vint target = load<vint>(forest.target + static_cast<std::int64_t>(leaf) * lanes);
             reader.add(leaf, margin_of(forest, target, of_leaf));
         });
-    reader.finish();
+    reader.finish(leaves_of(forest));
 }
 
 // Derivative of coefficient * margin with respect to the last state, networks in lanes.
@@ -531,16 +560,16 @@ void cubature_readout_one(const ForestView& forest, const ReadoutView& readout, 
 
 void cubature_readout_many(const ForestView& forest, const ReadoutView& readout, const float* packed, float* scratch,
                            double* result) {
-    float* logits = scratch + held_leaves * cubature_temperatures * lanes;
+    Reader<true> reader(readout, leaves_of(forest), scratch, result);
+    float* logits = scratch;
     float* states = logits + tile_nodes * forest.outputs * lanes;
     float* products = states + tile_nodes * forest.hidden_size * lanes;
-    Reader<true> reader(readout, scratch, result);
     for (int chunk = 0; chunk < forest.chunks; ++chunk)
         walk_networks<false>(forest, chunk, packed, products, states, logits, [&](int first, int count, float* tile) {
             for (int p = 0; p < count; ++p, tile += forest.outputs * lanes)
                 reader.add(first + p, margin_of(forest, forest.target[first + p], tile));
         });
-    reader.finish();
+    reader.finish(leaves_of(forest));
     for (int u = 0; u < readout.units; ++u) {
         float activation[lanes];
         for (int lane = 0; lane < lanes; ++lane) activation[lane] = static_cast<float>(result[(1 + u) * lanes + lane]);

@@ -53,18 +53,25 @@ std::int64_t weight_count(int hidden_size, int outputs) {
 
 // Runs work(first, filled, packed, scratch) for each lane group of networks.
 template <class Work>
-void for_lane_groups(const ForestView& forest, const float* const* weights, std::int64_t count, int threads,
-                     Work work) {
+void for_lane_groups(const ForestView& forest, const float* const* weights, std::int64_t count, std::int64_t floats,
+                     int threads, Work work) {
     const int lanes = OUTSAMPLE_KERNEL(cubature_lanes)();
     const int size = static_cast<int>(weight_count(forest.hidden_size, forest.outputs));
     parallel_for(count, lanes, threads, [&](std::int64_t first, std::int64_t last) {
-        std::vector<float> packed(static_cast<std::size_t>(size) * lanes), scratch(cubature_scratch(forest));
+        std::vector<float> packed(static_cast<std::size_t>(size) * lanes), scratch(floats);
         for (std::int64_t i = first; i < last; i += lanes) {
             const int filled = static_cast<int>(std::min<std::int64_t>(lanes, last - i));
             OUTSAMPLE_KERNEL(cubature_pack)(weights + i, filled, size, packed.data());
             work(i, filled, packed.data(), scratch.data());
         }
     });
+}
+
+// Scratch space of a readout: a relative one keeps the margins of all leaves.
+std::int64_t readout_scratch(const ForestView& forest, const ReadoutView& readout) {
+    const int n = forest.seq_len;
+    const std::int64_t leaves = forest.level_begin[n] - forest.level_begin[n - 1];
+    return cubature_scratch(forest) + (readout.relative ? leaves * cubature_max_lanes : 0);
 }
 
 }  // namespace
@@ -140,6 +147,8 @@ Cubature::Cubature(Forest forest, int hidden_size, int outputs, Readout readout)
     require("hidden", readout_.hidden.size(), features * units);
     require("out", readout_.out.size(), units);
     if (!readout_.shift.empty()) require("shift", readout_.shift.size(), leaves);
+    if (readout_.relative && !readout_.shift.empty())
+        throw std::invalid_argument("relative must be false where there is a shift");
     const Sketch& sketch = readout_.sketch;
     const std::size_t groups = sketch.sum.size();
     if (groups % 2) throw std::invalid_argument("sketch must have an even number of groups");
@@ -216,7 +225,8 @@ Cubature::Lanes Cubature::arrange(int lanes) const {
 long long Cubature::multiply_adds() const {
     const long long features = static_cast<long long>(forest_.leaves()) * cubature_temperatures;
     const long long units = static_cast<long long>(readout_.hidden.size()) / features;
-    return forest_.multiply_adds(hidden_size_, outputs_) + features * (1 + units) + units +
+    const long long relative = readout_.relative ? 2 * forest_.leaves() : 0;
+    return forest_.multiply_adds(hidden_size_, outputs_) + features * (1 + units) + units + relative +
            static_cast<long long>(readout_.sketch.index.size() + 2 * readout_.sketch.sum.size());
 }
 
@@ -259,11 +269,12 @@ CubatureResult Cubature::evaluate(const float* weights) const {
                               a.weights.data(),
                               readout_.bias.data(),
                               readout_.out.data(),
-                              a.shift.empty() ? nullptr : a.shift.data()};
+                              a.shift.empty() ? nullptr : a.shift.data(),
+                              readout_.relative ? forest_.leaves() : 0};
     // Kept between calls: an allocation would cost as much as the smallest rules.
     thread_local std::vector<float> scratch;
     thread_local std::vector<double> sums;
-    const std::size_t floats = cubature_scratch(view), doubles = 1 + (1 + units()) * cubature_max_lanes;
+    const std::size_t floats = readout_scratch(view, readout), doubles = 1 + (1 + units()) * cubature_max_lanes;
     if (scratch.size() < floats) scratch.resize(floats);
     if (sums.size() < doubles) sums.resize(doubles);
     OUTSAMPLE_KERNEL(cubature_readout_one)(view, readout, weights, scratch.data(), sums.data());
@@ -309,8 +320,9 @@ void Cubature::evaluate_many(const float* const* weights, std::int64_t count, Cu
                               weights_.data(),
                               readout_.bias.data(),
                               readout_.out.data(),
-                              readout_.shift.empty() ? nullptr : readout_.shift.data()};
-    for_lane_groups(view, weights, count, threads,
+                              readout_.shift.empty() ? nullptr : readout_.shift.data(),
+                              readout_.relative ? forest_.leaves() : 0};
+    for_lane_groups(view, weights, count, readout_scratch(view, readout), threads,
                     [&](std::int64_t first, int filled, const float* packed, float* scratch) {
                         thread_local std::vector<double> sums;
                         sums.resize((1 + units()) * cubature_max_lanes);
@@ -327,7 +339,7 @@ void Cubature::evaluate_many(const float* const* weights, std::int64_t count, Cu
 void point_margins(const Forest& forest, int hidden_size, int outputs, const float* const* weights, std::int64_t count,
                    float* margins, int threads) {
     const ForestView view = forest.networks_in_lanes(hidden_size, outputs);
-    for_lane_groups(view, weights, count, threads,
+    for_lane_groups(view, weights, count, cubature_scratch(view), threads,
                     [&](std::int64_t first, int filled, const float* packed, float* scratch) {
                         OUTSAMPLE_KERNEL(cubature_margins)
                         (view, packed, scratch, margins + first, count, filled, false);
@@ -337,7 +349,7 @@ void point_margins(const Forest& forest, int hidden_size, int outputs, const flo
 void point_logits(const Forest& forest, int hidden_size, int outputs, const float* const* weights, std::int64_t count,
                   float* logits, int threads) {
     const ForestView view = forest.networks_in_lanes(hidden_size, outputs);
-    for_lane_groups(view, weights, count, threads,
+    for_lane_groups(view, weights, count, cubature_scratch(view), threads,
                     [&](std::int64_t first, int filled, const float* packed, float* scratch) {
                         OUTSAMPLE_KERNEL(cubature_margins)
                         (view, packed, scratch, logits + first, count, filled, true);
@@ -347,7 +359,7 @@ void point_logits(const Forest& forest, int hidden_size, int outputs, const floa
 void point_tangents(const Forest& forest, int hidden_size, int outputs, const float* const* weights, std::int64_t count,
                     const float* coefficients, float* tangents, int threads) {
     const ForestView view = forest.networks_in_lanes(hidden_size, outputs);
-    for_lane_groups(view, weights, count, threads,
+    for_lane_groups(view, weights, count, cubature_scratch(view), threads,
                     [&](std::int64_t first, int filled, const float* packed, float* scratch) {
                         OUTSAMPLE_KERNEL(cubature_tangents)
                         (view, packed, scratch, coefficients + first, tangents + first, count, filled);

@@ -55,6 +55,7 @@ class Cubature:
         levels: NDArray[np.float64],
         error: NDArray[np.float64],
         shift: NDArray[np.float32] = ...,
+        relative: bool = False,
     ) -> None: ...
     @property
     def multiply_adds(self) -> int: ...

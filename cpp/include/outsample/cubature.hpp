@@ -65,7 +65,8 @@ class Forest {
 // The readout. Features of a leaf with margin m are tanh(0.5 z), tanh(1.5 z), tanh(4.5 z) with z = m * inverse_scale,
 // or z, z^2, tanh(z) with z = (m - shift) * inverse_scale where there is a shift (one output, mean squared error);
 // value = intercept + sum of linear * feature + sum over units of out * gelu(bias + sum of hidden * feature), where
-// gelu(a) = a (1 + tanh(0.851 a)) / 2.
+// gelu(a) = a (1 + tanh(0.851 a)) / 2. In a relative readout z = m * inverse_scale / (mean over leaves of |m| *
+// inverse_scale) instead, so that the scale of a network's logits does not matter.
 struct ReadoutView {
     int units;                   // hidden units, 0: linear
     const float* inverse_scale;  // per leaf (and lane)
@@ -73,6 +74,7 @@ struct ReadoutView {
     const float* bias;           // units
     const float* out;            // units
     const float* shift;          // per leaf (and lane), or null
+    int relative;                // leaves that the mean of |m| * inverse_scale is over; 0: not relative
 };
 
 constexpr int cubature_temperatures = 3;
@@ -122,6 +124,7 @@ class Cubature {
         std::vector<float> inverse_scale, linear, hidden, bias, out;
         std::vector<float> shift;  // per leaf, or empty
         double intercept = 0;
+        bool relative = false;  // not with a shift
         Sketch sketch;
         ErrorModel error;
     };
@@ -185,7 +188,7 @@ void point_tangents(const Forest& forest, int hidden_size, int outputs, const fl
 void count_correct_at(int hidden_size, int seq_len, int outputs, const float* const* weights, std::int64_t networks,
                       const float* x, const int* target, std::int64_t count, std::int64_t* correct, int threads);
 
-// Floats of scratch space for any kernel below.
+// Floats of scratch space for any kernel below; a relative readout needs a vector per leaf more.
 std::int64_t cubature_scratch(const ForestView& forest);
 
 // Kernels. Packed weights hold one vector (a lane per network) per weight. Results of readouts are
