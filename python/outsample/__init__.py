@@ -24,6 +24,7 @@ from outsample.estimators import (
     GaussianPropagation,
     MonteCarlo,
     QuasiMonteCarlo,
+    TransferredCubature,
     confusion_matrix,
 )
 from outsample.loading import load, state_dict_from
@@ -70,6 +71,7 @@ __all__ = [
     "QuasiMonteCarlo",
     "Task",
     "TrainingResult",
+    "TransferredCubature",
     "Transformer",
     "Truth",
     "build_info",

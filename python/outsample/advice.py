@@ -35,6 +35,11 @@ sketch/levels                 (3, 2)              least and largest log noise: o
 
 The weights of the network are not in the file, only the sums of the sketch: enough to tell how much noise a copy has,
 and copies from other networks.
+
+*Transferred* advice (``"transferred": true`` in the record, `outsample.cubature.transfer`) is for networks of a shape
+that it was not fitted on. Its margins are relative, z = margin x inverse_scale / (mean over points of |margin| x
+inverse_scale), there is no one network to compare weights with, so the sketch is empty and has one law for all, and
+``networks`` in the record names those that it was fitted on.
 """
 
 from __future__ import annotations
@@ -83,6 +88,8 @@ class AdviceSize:
     equivalent_samples : mapping
         For each law of noise the number of random samples with the same mean squared error, measured on networks that
         nothing was fitted on.
+    transferred : bool
+        Whether it is for networks that it was not fitted on; margins are then divided by their own mean size.
     """
 
     budget: int
@@ -91,6 +98,7 @@ class AdviceSize:
     outputs: int
     sketch: Mapping[str, NDArray[Any]]
     equivalent_samples: Mapping[str, float] = field(default_factory=dict)
+    transferred: bool = False
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "core"}
@@ -117,6 +125,7 @@ class AdviceSize:
             s["levels"],
             a["error"],
             a.get("shift", np.empty(0, dtype=np.float32)),
+            self.transferred,
         )
 
     @cached_property
@@ -162,6 +171,11 @@ class Advice:
         return str(self.record["name"])
 
     @property
+    def transferred(self) -> bool:
+        """Whether it was fitted on other networks than those that it is for."""
+        return bool(self.record.get("transferred", False))
+
+    @property
     def shape(self) -> tuple[str, int, int]:
         """Task, hidden size and sequence length of the networks that it is for."""
         return str(self.record["task"]), int(self.record["hidden_size"]), int(self.record["seq_len"])
@@ -201,6 +215,11 @@ def _parse(data: bytes) -> Advice:
                       ("seconds", (int, float))):  # fmt: skip
         if not isinstance(record.get(key), kind):
             raise ValueError(f"its record has no good entry {key!r}")
+    accuracies = record.get("accuracies")
+    if record.get("transferred") and not (
+        isinstance(accuracies, list) and len(accuracies) == 2 and all(isinstance(a, float) for a in accuracies)
+    ):
+        raise ValueError("its record has no good entry 'accuracies'")
     grouped: dict[str, dict[str, NDArray[Any]]] = {"sketch": {}}
     for name, array in arrays.items():
         group, _, key = name.partition("/")
@@ -227,7 +246,8 @@ def _parse(data: bytes) -> Advice:
         if a["error"].shape != (len(laws),) or (a["error"] <= 0).any():
             raise ValueError(f"size {budget} has no good error")
         equivalents = record["equivalent_samples"].get(str(budget), {})
-        size = AdviceSize(budget, a, record["hidden_size"], record["outputs"], sketch, equivalents)
+        transferred = bool(record.get("transferred", False))
+        size = AdviceSize(budget, a, record["hidden_size"], record["outputs"], sketch, equivalents, transferred)
         size.core  # noqa: B018 - checks all shapes
         sizes[budget] = size
     if not sizes:

@@ -110,7 +110,7 @@ class _Labelled:
         return np.asarray(self.halves.mean(axis=0))
 
 
-def _copies(
+def noisy_copies(
     model: RNN, laws: Sequence[str], shares: Floats, count: int, seed: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Weights of ``count`` noisy copies in mixed order, and the index of the law of each."""
@@ -484,7 +484,7 @@ def fit_cubature(
             ("training", networks, 2 * seed, shares),
             ("calibration", calibration, 2 * seed + 1, equal),
         ):
-            weights, kinds = _copies(model, laws, share, count, own)
+            weights, kinds = noisy_copies(model, laws, share, count, own)
             halves, own_seconds = _label(model, weights, samples, own, threads, stages, name, bar)
             sets.append(_Labelled(weights, kinds, halves))
             seconds += own_seconds

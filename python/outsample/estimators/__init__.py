@@ -17,6 +17,7 @@ from outsample.estimators.exact import ExactIntegration
 from outsample.estimators.gaussian_propagation import GaussianPropagation
 from outsample.estimators.monte_carlo import MonteCarlo, confusion_matrix
 from outsample.estimators.quasi_monte_carlo import DeterministicCubature, QuasiMonteCarlo
+from outsample.estimators.transferred_cubature import TransferredCubature
 
 #: Every method by its name, in the order of tables.
 ESTIMATORS: dict[str, type[Estimator]] = {
@@ -30,6 +31,7 @@ ESTIMATORS: dict[str, type[Estimator]] = {
         ExactIntegration,
         Enumeration,
         EmpiricalCubature,
+        TransferredCubature,
         GaussianPropagation,
         CellPropagation,
         Combined,
@@ -55,5 +57,6 @@ __all__ = [
     "GaussianPropagation",
     "MonteCarlo",
     "QuasiMonteCarlo",
+    "TransferredCubature",
     "confusion_matrix",
 ]

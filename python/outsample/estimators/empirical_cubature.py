@@ -93,6 +93,8 @@ class EmpiricalCubature(Estimator):
         shape = (model.task.name, model.hidden_size, model.seq_len)
         fixed = self._advice()
         if fixed is not None:
+            if fixed.transferred:
+                raise ValueError(f"advice must be for one trained network, got {fixed.name!r}: use TransferredCubature")
             if fixed.shape != shape:
                 raise ValueError(
                     f"model must have task, hidden_size and seq_len {fixed.shape} for advice {fixed.name!r}, "
