@@ -5,9 +5,9 @@
 MODEL is a file or a name of the zoo. For every model the copies of the protocol's evaluation ensemble are estimated at
 every size of the advice, by transferred cubature and by `DeterministicCubature` at the same budget. Truth is taken from
 ``--samples`` points of randomised quasi-Monte Carlo per copy (two independent tables, so that their error can be taken
-out). Prints equivalent samples, advantage in multiply-adds with 95% intervals (bootstrap over copies), the mean error in
-units of the stated one, and how many 95% intervals hold the truth. "network" is the share of the squared error that is
-common to all copies of the network: intervals over copies do not show how much another network would differ.
+out). Prints equivalent samples, advantage in multiply-adds with 95% intervals (bootstrap over copies), and how many 95%
+intervals hold the truth. "network" is the share of the squared error that is common to all copies of the network:
+intervals over copies do not show how much another network would differ.
 """
 
 from __future__ import annotations

@@ -27,9 +27,7 @@ def trained(folder: Path, exponent: int, seed: int) -> osp.RNN:
     """A network trained on 2^exponent sequences, from the folder if it is there."""
     path = folder / f"{exponent}_{seed}.npz"
     if not path.exists():
-        result = osp.train(
-            "2nd_argmax", 16, 10, n_sequences=2**exponent, seed=seed, warmup_steps=2 ** (exponent - 14)
-        )
+        result = osp.train("2nd_argmax", 16, 10, n_sequences=2**exponent, seed=seed, warmup_steps=2 ** (exponent - 14))
         result.model.save(path)
     model: osp.RNN = osp.load(path)
     return model

@@ -18,9 +18,7 @@ PLAN = TransferPlan(starts=2, siblings=3, decay=0.01, steps=2, copies=24)
 
 
 def rows(models):
-    return np.array(
-        [np.concatenate([m.W_hh.ravel(), m.W_hi, m.W_oh.ravel()]) for m in models], dtype=np.float32
-    )
+    return np.array([np.concatenate([m.W_hh.ravel(), m.W_hi, m.W_oh.ravel()]) for m in models], dtype=np.float32)
 
 
 def networks(count, seed=0):
@@ -163,7 +161,7 @@ def test_fit_checks_its_arguments(change, text):
 def test_fit_refuses_networks_of_different_shapes():
     with pytest.raises(ValueError, match="networks must have one task and shape"):
         fit_transferred([random_rnn(6, 4), random_rnn(6, 5)], folds=2)
-    with pytest.raises(TypeError, match="networks must be outsample.RNN"):
+    with pytest.raises(TypeError, match=r"networks must be outsample\.RNN"):
         fit_transferred(["model.pth"])  # type: ignore[list-item]
 
 
@@ -203,7 +201,7 @@ def test_outside_of_what_it_was_fitted_on_it_warns(advice):
         one = method.estimate(models[0], 12)
     with pytest.warns(osp.AdviceWarning, match="3 estimates"):
         many = method.estimate_many(models, 12)
-    assert one.standard_error > advice.sizes[12].arrays["error"]
+    assert one.standard_error >= 0.99 - one.value
     assert many[0].standard_error == pytest.approx(one.standard_error)
 
 

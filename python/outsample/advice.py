@@ -39,7 +39,8 @@ and copies from other networks.
 *Transferred* advice (``"transferred": true`` in the record, `outsample.cubature.transfer`) is for networks of a shape
 that it was not fitted on. Its margins are relative, z = margin x inverse_scale / (mean over points of |margin| x
 inverse_scale), there is no one network to compare weights with, so the sketch is empty and has one law for all, and
-``networks`` in the record names those that it was fitted on.
+``networks`` in the record names those that it was fitted on. Its ``error`` is in units of sqrt(p (1 - p)), p being the
+estimate.
 """
 
 from __future__ import annotations

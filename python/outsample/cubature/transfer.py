@@ -34,7 +34,7 @@ from outsample.models import RNN
 from outsample.seeding import domain_seed
 from outsample.tasks import Task
 
-Floats = NDArray[np.floating]
+Floats = NDArray[np.float64]
 Single = NDArray[np.float32]
 
 #: Laws of noise that transferred advice is fitted on, with the share of copies of each.
@@ -170,7 +170,7 @@ class _Rule:
         f = features(margins)
         unit, _ = self.unit(f)
         value = np.einsum("pk,pkn->n", self.linear.astype(np.float32), f) + np.float32(self.out) * unit
-        return self.intercept + value.astype(np.float64)
+        return np.asarray(self.intercept + value.astype(np.float64))
 
     def unit(self, f: Single) -> tuple[Single, Single]:
         """The hidden unit and its derivative, of features (points, 3, copies)."""
@@ -184,7 +184,7 @@ class _Rule:
             self.out * self.slope / len(self.points)
         )
         through[:, :2] *= self.linear[:, :2, None].astype(np.float32)
-        return through.sum(axis=1)
+        return np.asarray(through.sum(axis=1))
 
 
 def _fit(
@@ -273,7 +273,7 @@ class TransferPlan:
 def plan_of(size: int) -> TransferPlan:
     """What works best at a size: larger ones have more inputs than the networks can tell how to move."""
     if size <= 64:
-        return TransferPlan()
+        return TransferPlan(starts=8)
     if size <= 256:
         return TransferPlan(starts=2, steps=5)
     return TransferPlan(starts=1, steps=2, copies=160)
@@ -459,12 +459,11 @@ def fit_transferred(
         spent += size * len(data) * (plan.starts * folds * (4.0 * plan.steps + 2) + 4.0 * steps)
         variance = data.accuracy * (1 - data.accuracy)
         own = [data.law == i for i in range(len(laws))]
-        equivalents = {
-            law: float(variance[m].mean() / squared[m].mean()) for law, m in zip(laws, own, strict=True)
-        }
+        equivalents = {law: float(variance[m].mean() / squared[m].mean()) for law, m in zip(laws, own, strict=True)}
         here = [(data.network == i) & (data.law == 0) for i in range(len(networks))]
         by_network[size] = [float(variance[m].mean() / squared[m].mean()) for m in here]
-        arrays = _arrays(rule) | {"error": np.array([np.sqrt(squared.mean())])}
+        worth = 1 / sum(share / equivalents[law] for law, share in zip(laws, shares, strict=True))
+        arrays = _arrays(rule) | {"error": np.array([worth**-0.5])}
         result[size] = AdviceSize(size, arrays, d, data.outputs, _NO_SKETCH, equivalents, transferred=True)
         chosen_plans[size] = {**asdict(plan), "start": start, "taken": steps}
     record = {

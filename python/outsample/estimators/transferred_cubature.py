@@ -29,10 +29,11 @@ class TransferredCubature(Estimator):
     (`outsample.cubature.transfer.fit_transferred`), so margins are divided by their own mean size, and single points'
     weights are shrunk towards equal ones. No random numbers are used.
 
-    The standard error is the root mean squared error in cross-validation over trained networks, each estimated by a fit
-    that has seen none of its copies. It is one number for each size: it holds on average over networks trained like
-    those that the advice's record names, under its laws of noise, and is not smaller for an easier network. An estimate
-    outside of the accuracies that the advice was fitted on gets a wider error and an `AdviceWarning`.
+    The standard error of an estimate p is sqrt(p (1 - p) / N), N being the number of random samples with the same mean
+    squared error in cross-validation over trained networks, each estimated by a fit that has seen none of its copies.
+    N is one number for each size: it holds on average over networks trained like those in the advice's record, and
+    does not tell easy networks from hard ones. An estimate outside of the accuracies that the advice was fitted on gets
+    a wider error and an `AdviceWarning`.
 
     Parameters
     ----------
@@ -122,12 +123,12 @@ class TransferredCubature(Estimator):
 
     def _estimate(self, model: Any, task: Task, budget: int, rng: Any, threads: int) -> Estimate:
         size, cost, settings, accuracies = self.prepared(model, budget)
-        value, error, _, _ = size.core.evaluate(model._network)
+        value, relative, _, _ = size.core.evaluate(model._network)
         low, high = accuracies
-        if not low <= value <= high:
-            _warn(value, low, high, 1)
-            value, error = _outside(value, error, low, high)
-        return Estimate(value, error, cost, "", settings)
+        if low <= value <= high:
+            return Estimate(value, relative * math.sqrt(value * (1 - value)), cost, "", settings)
+        _warn(value, low, high, 1)
+        return Estimate(*_stated(value, relative, low, high), cost, "", settings)
 
     def estimate_many(
         self, models: Sequence[Any], budget: int, *, rng: RNGLike = None, threads: int = 1
@@ -146,13 +147,13 @@ class TransferredCubature(Estimator):
         cost = Cost(seconds, cost.multiply_adds, cost.evaluations, setup)
         settings = {**plan.settings, **settings}
         isa = _core.active_isa()
-        pairs = results[:, :2].tolist()
-        outside = [i for i, (value, _) in enumerate(pairs) if not low <= value <= high]
-        if outside:
-            _warn(pairs[outside[0]][0], low, high, len(outside))
-        for i in outside:
-            pairs[i] = _outside(*pairs[i], low, high)
-        return [Estimate(value, error, cost, self.method, settings, threads, isa) for value, error in pairs]
+        values = results[:, 0]
+        if len(outside := values[(values < low) | (values > high)]):
+            _warn(float(outside[0]), low, high, len(outside))
+        return [
+            Estimate(*_stated(value, relative, low, high), cost, self.method, settings, threads, isa)
+            for value, relative in results[:, :2].tolist()
+        ]
 
 
 def _warn(value: float, low: float, high: float, count: int) -> None:
@@ -165,10 +166,10 @@ def _warn(value: float, low: float, high: float, count: int) -> None:
     )
 
 
-def _outside(value: float, error: float, low: float, high: float) -> tuple[float, float]:
+def _stated(value: float, relative: float, low: float, high: float) -> tuple[float, float]:
     """An accuracy, and an error that grows with the distance from what is known."""
-    distance = max(low - value, value - high)
-    return min(max(value, 0.0), 1.0), math.hypot(error, distance)
+    inside = min(max(value, low), high)
+    return min(max(value, 0.0), 1.0), math.hypot(relative * math.sqrt(inside * (1 - inside)), value - inside)
 
 
 @cache
