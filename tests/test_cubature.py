@@ -661,7 +661,8 @@ def test_command(model, tmp_path, capsys):
 def test_shipped_advice_is_good():
     for name, path in osp.shipped_advice().items():
         advice = osp.load_advice(name)
-        assert name.startswith("{}_{}_{}".format(*advice.shape))
+        assert name.removeprefix("transferred_").startswith("{}_{}_{}".format(*advice.shape))
+        assert name.startswith("transferred_") == advice.transferred
         assert path.stat().st_size < 2 << 20
         for size in advice.sizes.values():
             assert isinstance(size, AdviceSize)

@@ -207,3 +207,24 @@ def test_outside_of_what_it_was_fitted_on_it_warns(advice):
 
 def test_record_is_plain_json(advice):
     json.dumps(advice.record)
+
+
+def test_the_shipped_advice_knows_no_network_that_it_is_scored_on():
+    advice = load_advice("transferred_2nd_argmax_16_10")
+    digests = {entry["digest"] for entry in advice.record["networks"]}
+    held_out = [osp.zoo.load(f"2nd_argmax_16_10_1073741824_{seed}") for seed in (1, 11)]
+    assert not digests & {model.digest for model in held_out}
+    assert osp.zoo.load("2nd_argmax_16_10_1073741824_2").digest in digests
+
+
+def test_the_shipped_advice_is_worth_more_than_it_costs():
+    """Fitting copies of a network that was not fitted on: several times plain sampling's equivalent samples."""
+    model = osp.zoo.load("2nd_argmax_16_10_1073741824_11")
+    copies = osp.NoiseEnsemble(model, scale=0.01, size=32, seed=5, role="fitting")
+    truth = osp.ground_truth(copies, 2**15, cache=False)
+    found = osp.TransferredCubature().estimate_many(list(copies), 128)
+    error = np.array([e.value for e in found]) - truth.values
+    variance = (truth.values * (1 - truth.values)).mean()
+    squared = (error**2 - truth.standard_errors**2).mean()
+    assert variance / squared > 3 * 128
+    assert 0.4 < np.sqrt((error**2).mean()) / np.mean([e.standard_error for e in found]) < 1.6

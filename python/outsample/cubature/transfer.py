@@ -273,7 +273,7 @@ class TransferPlan:
 def plan_of(size: int) -> TransferPlan:
     """What works best at a size: larger ones have more inputs than the networks can tell how to move."""
     if size <= 64:
-        return TransferPlan(starts=8)
+        return TransferPlan()
     if size <= 256:
         return TransferPlan(starts=2, steps=5)
     return TransferPlan(starts=1, steps=2, copies=160)
