@@ -317,7 +317,7 @@ OUTSAMPLE_INLINE void add_features(int left, int rows, const float* weights, int
 
 // Features of leaves are gathered, and read out a few leaves at a time. sums: (1 + units) vectors of doubles. A
 // relative readout keeps the margins until all are known.
-template <bool networks>
+template <bool networks, bool relative>
 struct Reader {
     const ReadoutView& readout;
     float* margins;  // a vector for each leaf, of a relative readout
@@ -328,18 +328,18 @@ struct Reader {
 
     __attribute__((always_inline)) Reader(const ReadoutView& view, int leaves, float*& scratch, double* result)
         : readout(view), margins(scratch), sums(result) {
-        held = margins + (readout.relative ? leaves * lanes : 0);
+        held = margins + (relative ? leaves * lanes : 0);
         scratch = held + held_leaves * cubature_temperatures * lanes;
         for (int i = 0; i < (1 + readout.units) * lanes; ++i) sums[i] = 0;
     }
     // Leaves come one after the other.
     __attribute__((always_inline)) void add(int leaf, vfloat margin) {
-        if (!readout.relative) return read(leaf, margin);
+        if constexpr (!relative) return read(leaf, margin);
         store(margins + leaf * lanes, margin);
         total += max(margin, -margin) * value_at<networks>(readout.inverse_scale, leaf);  // 0 on padding lanes
     }
     __attribute__((always_inline)) void finish(int leaves) {
-        if (readout.relative) {
+        if constexpr (relative) {
             if (!networks) {
                 float sum = 0;
                 for (int lane = 0; lane < lanes; ++lane) sum += total[lane];
@@ -381,16 +381,31 @@ OUTSAMPLE_INLINE int leaves_of(const ForestView& forest) {
     return forest.level_begin[forest.seq_len] - forest.level_begin[forest.seq_len - 1];
 }
 
-template <int D>
-OUTSAMPLE_INLINE void read_points(const ForestView& forest, const ReadoutView& readout, const float* weights,
-                                  float* scratch, double* sums) {
-    Reader<false> reader(readout, leaves_of(forest), scratch, sums);
+template <int D, bool relative>
+void read_points(const ForestView& forest, const ReadoutView& readout, const float* weights, float* scratch,
+                 double* sums) {
+    Reader<false, relative> reader(readout, leaves_of(forest), scratch, sums);
     float* logits = scratch;
     float* products = logits + 2 * forest.outputs * lanes;
     for (int chunk = 0; chunk < forest.chunks; ++chunk)
         walk_points<D>(forest, chunk, weights, products, logits, [&](int leaf, const float* of_leaf) {
             const vint target = load<vint>(forest.target + static_cast<std::int64_t>(leaf) * lanes);
             reader.add(leaf, margin_of(forest, target, of_leaf));
+        });
+    reader.finish(leaves_of(forest));
+}
+
+template <bool relative>
+void read_networks(const ForestView& forest, const ReadoutView& readout, const float* packed, float* scratch,
+                   double* sums) {
+    Reader<true, relative> reader(readout, leaves_of(forest), scratch, sums);
+    float* logits = scratch;
+    float* states = logits + tile_nodes * forest.outputs * lanes;
+    float* products = states + tile_nodes * forest.hidden_size * lanes;
+    for (int chunk = 0; chunk < forest.chunks; ++chunk)
+        walk_networks<false>(forest, chunk, packed, products, states, logits, [&](int first, int count, float* tile) {
+            for (int p = 0; p < count; ++p, tile += forest.outputs * lanes)
+                reader.add(first + p, margin_of(forest, forest.target[first + p], tile));
         });
     reader.finish(leaves_of(forest));
 }
@@ -536,10 +551,9 @@ void cubature_readout_one(const ForestView& forest, const ReadoutView& readout, 
                           double* result) {
     const int units = readout.units;
     double* sums = result + 1;
-    if (forest.hidden_size == 16)
-        read_points<16>(forest, readout, weights, scratch, sums);
-    else
-        read_points<0>(forest, readout, weights, scratch, sums);
+    const auto read = forest.hidden_size == 16 ? (readout.relative ? read_points<16, true> : read_points<16, false>)
+                                               : (readout.relative ? read_points<0, true> : read_points<0, false>);
+    read(forest, readout, weights, scratch, sums);
     double value = 0;
     for (int lane = 0; lane < lanes; ++lane) value += sums[lane];
     // Units side by side in lanes; bias and out are padded with zeros.
@@ -560,16 +574,8 @@ void cubature_readout_one(const ForestView& forest, const ReadoutView& readout, 
 
 void cubature_readout_many(const ForestView& forest, const ReadoutView& readout, const float* packed, float* scratch,
                            double* result) {
-    Reader<true> reader(readout, leaves_of(forest), scratch, result);
-    float* logits = scratch;
-    float* states = logits + tile_nodes * forest.outputs * lanes;
-    float* products = states + tile_nodes * forest.hidden_size * lanes;
-    for (int chunk = 0; chunk < forest.chunks; ++chunk)
-        walk_networks<false>(forest, chunk, packed, products, states, logits, [&](int first, int count, float* tile) {
-            for (int p = 0; p < count; ++p, tile += forest.outputs * lanes)
-                reader.add(first + p, margin_of(forest, forest.target[first + p], tile));
-        });
-    reader.finish(leaves_of(forest));
+    const auto read = readout.relative ? read_networks<true> : read_networks<false>;
+    read(forest, readout, packed, scratch, result);
     for (int u = 0; u < readout.units; ++u) {
         float activation[lanes];
         for (int lane = 0; lane < lanes; ++lane) activation[lane] = static_cast<float>(result[(1 + u) * lanes + lane]);
