@@ -51,6 +51,8 @@ class Effort:
         Hidden units of the readout.
     linear_steps, steps : int
         Gauss-Newton steps before and after the hidden units are added.
+    starts : int
+        How many rules are fitted from different candidates, of which the best is kept.
     batch : int
         Networks that the first step is computed from.
     block : int
@@ -63,6 +65,7 @@ class Effort:
     units: int
     linear_steps: int
     steps: int
+    starts: int = 1
     batch: int = 32768
     block: int = 6000
     decay: float = 1e-4
@@ -71,12 +74,12 @@ class Effort:
 def effort(size: int) -> Effort:
     """What works best at a size: deep trees and a richer readout for small ones."""
     if size <= 64:
-        return Effort((2, 2, 2, 2, 2, 2, 8), 12, 6, 40)
+        return Effort((2, 2, 2, 2, 2, 2, 8), 12, 6, 40, starts=4)
     if size <= 256:
         return Effort((2, 2, 2, 2, 8), 8, 8, 24)
     if size <= 1024:
         return Effort((2, 4), 4, 8, 24)
-    return Effort((2,), 0, 10, 0, block=4000)
+    return Effort((2,), 4, 8, 16, block=4000)
 
 
 def parse_law(name: str) -> tuple[Literal["multiplicative", "additive"], float]:
@@ -345,29 +348,33 @@ def _selection_networks(size: int) -> int:
 def _fit_rule(
     model: RNN, size: int, plan: Effort, data: TrainingSet, seed: int, candidates: int, bar: Progress
 ) -> Rule:
-    rng = np.random.Generator(np.random.Philox(domain_seed("fitting", seed, 3, size)))
-    branching = plan.branching[max(0, len(plan.branching) - model.seq_len + 1) :]
-    roots = max(1, candidates // int(np.prod(branching)))
-    pool = random_points(model.task, model.seq_len, branching, roots, rng)
-    selection = Selection(pool, data.part(slice(_selection_networks(size))))
-    readout = 3 * (1 + plan.units)
-    selection.costs[pool.level_begin[-2] :] += readout  # a point's share of the readout
-    points = selection.choose(size * model.forward_multiply_adds - plan.units - _sketch_cost(model))
-    del selection
-    bar.advance()
-    # Some networks say when to stop, and which penalty is best.
+    """The best of several rules, each from candidates of its own."""
+    # Some networks say when to stop, which penalty is best, and which rule.
     cut = len(data) - min(len(data) // 8, 16384)
     used, watch = data.part(slice(cut)), data.part(slice(cut, None))
-    rule = linear_rule(points, used.part(slice(65536)), ridge=3e-4)
-    newton = GaussNewton(used, decay=plan.decay, batch=plan.batch, block=plan.block, rng=rng)
 
     def report(step: int, current: Rule, value: float) -> None:
         bar.advance(note=f"size {size}: {value:.3g}")
 
-    rule = newton.run(rule, plan.linear_steps, watch, report)
-    if not plan.units:
-        return best_linear_rule(rule.points, used, watch)
-    return newton.run(with_units(rule, plan.units, rng), plan.steps, watch, report)
+    def fitted(start: int) -> Rule:
+        rng = np.random.Generator(np.random.Philox(domain_seed("fitting", seed, 3, size, *[start] * (start > 0))))
+        branching = plan.branching[max(0, len(plan.branching) - model.seq_len + 1) :]
+        roots = max(1, candidates // int(np.prod(branching)))
+        pool = random_points(model.task, model.seq_len, branching, roots, rng)
+        selection = Selection(pool, data.part(slice(_selection_networks(size))))
+        readout = 3 * (1 + plan.units)
+        selection.costs[pool.level_begin[-2] :] += readout  # a point's share of the readout
+        points = selection.choose(size * model.forward_multiply_adds - plan.units - _sketch_cost(model))
+        del selection
+        bar.advance()
+        rule = linear_rule(points, used.part(slice(65536)), ridge=3e-4)
+        newton = GaussNewton(used, decay=plan.decay, batch=plan.batch, block=plan.block, rng=rng)
+        rule = newton.run(rule, plan.linear_steps, watch, report)
+        if not plan.units:
+            return best_linear_rule(rule.points, used, watch)
+        return newton.run(with_units(rule, plan.units, rng), plan.steps, watch, report)
+
+    return min((fitted(start) for start in range(plan.starts)), key=watch.error)
 
 
 def fit_cubature(
@@ -515,7 +522,7 @@ def fit_cubature(
         plan = plans[size]
         name = f"size-{size}"
         began = time.monotonic()
-        with Progress(1 + plan.linear_steps + plan.steps, name, enabled=progress) as bar:
+        with Progress(plan.starts * (1 + plan.linear_steps + plan.steps), name, enabled=progress) as bar:
             stored = _load_rule(stages, name)
             if stored is None:
                 rule = _fit_rule(model, size, plan, data, seed, candidates, bar)
@@ -525,11 +532,11 @@ def fit_cubature(
                 bar.advance(bar.total)
         rule, own_seconds = stored
         seconds += own_seconds
-        evaluated += candidates * min(networks, _selection_networks(size))
         # A step: values, derivatives, and five judgements.
         steps = plan.linear_steps + plan.steps
-        evaluated += size * (
-            3.0 * networks + steps * (4 * min(plan.batch, networks // 2) + 5 * min(16384, networks // 4))
+        per_step = 4 * min(plan.batch, networks // 2) + 5 * min(16384, networks // 4)
+        evaluated += plan.starts * (
+            candidates * min(networks, _selection_networks(size)) + size * (3.0 * networks + steps * per_step)
         )
         prediction = rule.predict(test.margins(rule.points))
         errors = _errors(prediction - held.halves, held.law, len(laws))
