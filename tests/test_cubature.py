@@ -455,7 +455,7 @@ def test_argmedian(tmp_path):
     advice = osp.fit_cubature(model, **{**SMALL, "sizes": (8,)})
     ensemble = osp.NoiseEnsemble(model, scale=0.05, size=50)
     estimates = osp.EmpiricalCubature(advice=advice).estimate_many(list(ensemble), 8)
-    truth = [_core.count_correct(m._network, "argmedian", 1 << 17, i) / 2**17 for i, m in enumerate(ensemble)]
+    truth = [_core.count_correct(m._network, "argmedian", 1 << 21, i) / 2**21 for i, m in enumerate(ensemble)]
     errors = np.array([e.value for e in estimates]) - truth
     assert np.mean(errors**2) < np.var(truth) / 4
 
