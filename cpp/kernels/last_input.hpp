@@ -166,6 +166,34 @@ OUTSAMPLE_INLINE void sort_registers(vfloat* key) {
     }
 }
 
+// A place on the last input's line, with a number in its low bits, which moves it by 2e-6 of itself for d = 16.
+OUTSAMPLE_INLINE vfloat numbered(const LastStep& step, vfloat at, int number) {
+    at = min(max(at, broadcast(-last_range)), broadcast(last_range));
+    return (vfloat)((((vint)at + (step.number_mask + 1) / 2) & ~step.number_mask) | number);
+}
+
+// Sorts the walk_size(d) + 2 keys.
+template <int Width>
+OUTSAMPLE_INLINE void sort_keys(const LastStep& step, float* key) {
+    if constexpr (Width == 8 || Width == 16) {
+        vfloat in_register[Width + 2];
+#pragma GCC unroll 18
+        for (int k = 0; k < Width + 2; ++k) in_register[k] = load<vfloat>(key + k * lanes);
+        sort_registers<Width + 2>(in_register);
+#pragma GCC unroll 18
+        for (int k = 0; k < Width + 2; ++k) store(key + k * lanes, in_register[k]);
+    } else {
+        for (int i = 0; i < step.comparators; ++i) {
+            float* a = key + step.comparator[2 * i] * lanes;
+            float* b = key + step.comparator[2 * i + 1] * lanes;
+            vfloat low = load<vfloat>(a), high = load<vfloat>(b);
+            exchange(low, high);
+            store(a, low);
+            store(b, high);
+        }
+    }
+}
+
 // Distribution function of the standard normal; absolute error 5e-7 (Abramowitz and Stegun 7.1.28).
 OUTSAMPLE_INLINE vfloat normal_cdf(vfloat a) {
     const vfloat b = max(a, -a);
@@ -297,7 +325,6 @@ vfloat right_probability(const LastStep& step, const float* c, const float* star
     vint walked_here{};
     const vfloat bottom = broadcast(-last_range), top = broadcast(last_range);
     const vint number_mask = broadcast(step.number_mask), place_mask = ~number_mask;
-    const vint half = broadcast((step.number_mask + 1) / 2);
     float* key = work;
     float* piece = key + (keys + 1) * lanes;
     float* lines = piece + 2 * (keys + 1) * lanes;
@@ -305,15 +332,10 @@ vfloat right_probability(const LastStep& step, const float* c, const float* star
 
     // Between these two places, if they are in order, no unit that matters is active.
     vfloat asleep_from = bottom, asleep_to = top;
-    // The number of a breakpoint rides in the low bits of its place, which moves it by 2e-6 of itself for d = 16.
-    const auto numbered = [&](vfloat at, int number) {
-        at = min(max(at, bottom), top);
-        return (vfloat)((((vint)at + half) & place_mask) | broadcast(number));
-    };
     for (int k = 0; k < d; ++k) {
         const vfloat ck = load<vfloat>(c + k * block);
         const vfloat at = ck * broadcast(step.root[k]);
-        store(key + k * lanes, numbered(at, k));
+        store(key + k * lanes, numbered(step, at, k));
         if (step.kind[k] == Unit::wakes)
             asleep_to = min(asleep_to, at);
         else if (step.kind[k] == Unit::falls_asleep)
@@ -321,28 +343,12 @@ vfloat right_probability(const LastStep& step, const float* c, const float* star
         else if (step.kind[k] == Unit::constant)
             asleep_to = select(less(vfloat{}, ck), bottom, asleep_to);
     }
-    for (int k = d; k < size; ++k) store(key + k * lanes, numbered(top, k));
-    const vfloat before_key = numbered(before, size), after_key = numbered(after, size + 1);
+    for (int k = d; k < size; ++k) store(key + k * lanes, numbered(step, top, k));
+    const vfloat before_key = numbered(step, before, size), after_key = numbered(step, after, size + 1);
     store(key + size * lanes, before_key);
     store(key + (size + 1) * lanes, after_key);
     store(key + keys * lanes, top);
-    if constexpr (Width == 8 || Width == 16) {
-        vfloat in_register[Width + 2];
-#pragma GCC unroll 18
-        for (int k = 0; k < Width + 2; ++k) in_register[k] = load<vfloat>(key + k * lanes);
-        sort_registers<Width + 2>(in_register);
-#pragma GCC unroll 18
-        for (int k = 0; k < Width + 2; ++k) store(key + k * lanes, in_register[k]);
-    } else {
-        for (int i = 0; i < step.comparators; ++i) {
-            float* a = key + step.comparator[2 * i] * lanes;
-            float* b = key + step.comparator[2 * i + 1] * lanes;
-            vfloat low = load<vfloat>(a), high = load<vfloat>(b);
-            exchange(low, high);
-            store(a, low);
-            store(b, high);
-        }
-    }
+    sort_keys<Width>(step, key);
     OUTSAMPLE_UNROLL
     for (int o = 0; o < outputs; ++o) {
         logit.set(o, load<vfloat>(start + o * block));
