@@ -1,11 +1,12 @@
 // Stratified random inputs, one sample per lane.
 //
-// The right position changes, as the last input grows, at two neighbouring order statistics of the m earlier inputs.
-// Independent inputs are the same as: who these two are, a uniform pair of positions; the others; and the two values,
-// ordered, drawn between their neighbours in rank. The pair and the two values are stratified: they are cut into cells
-// of equal probability, and stratum h of H is the h-th of H equal parts of all the cells in a row. The row is in the
-// order of halves of the two values' ranges, position of the lower one, position of the upper one, then finer and finer
-// halves, so that few strata share the whole range as well as many do.
+// The right position changes, as the last input grows, at two neighbouring order statistics of the m earlier inputs;
+// the median moves between two such ones, or, of an even number of inputs, between the outer two of three. Independent
+// inputs are the same as: who these two are, a uniform pair of positions; the others; and the two values, ordered,
+// drawn between their neighbours in rank. The pair and the two values are stratified: they are cut into cells of equal
+// probability, and stratum h of H is the h-th of H equal parts of all the cells in a row. The row is in the order of
+// halves of the two values' ranges, position of the lower one, position of the upper one, then finer and finer halves,
+// so that few strata share the whole range as well as many do.
 #pragma once
 
 #include "label.hpp"
@@ -107,18 +108,25 @@ OUTSAMPLE_INLINE Neighbours find_neighbours(const float* x, int count, int rank)
             first = max(first, value);
         }
     } else {
-        vfloat value;
-        found.upper = at_rank(x, count, block, rank, value);
-        found.lower = at_rank(x, count, block, rank + 1, value);
-        at_rank(x, count, block, rank - 1, found.above);
-        if (rank + 2 < count) at_rank(x, count, block, rank + 2, found.below);
+        // Every input's rank, once for all four: the number of those above it, and of those before it that equal it.
+        for (int i = 0; i < count; ++i) {
+            const vfloat value = load<vfloat>(x + i * block);
+            vint place = broadcast(-rank);  // its rank less that of the upper one of the two
+            for (int j = 0; j < i; ++j) place -= load<vfloat>(x + j * block) >= value;
+            for (int j = i + 1; j < count; ++j) place -= load<vfloat>(x + j * block) > value;
+            found.upper = select(equal(place, broadcast(0)), broadcast(i), found.upper);
+            found.lower = select(equal(place, broadcast(1)), broadcast(i), found.lower);
+            found.above = select(equal(place, broadcast(-1)), value, found.above);
+            found.below = select(equal(place, broadcast(2)), value, found.below);
+        }
     }
     return found;
 }
 
 // Gives the order statistics of ranks `rank` and `rank` + 1 of independent normals x, which stand `block` floats apart,
-// the positions and values that a place says; the others keep their values, and trade positions with these two.
-OUTSAMPLE_INLINE void put_in_place(const Place& place, int rank, float* x, int count, vfloat& upper, vfloat& lower) {
+// the positions and values that a place says; the others keep their values, and trade positions with these two. Returns
+// the value next below them.
+OUTSAMPLE_INLINE vfloat put_in_place(const Place& place, int rank, float* x, int count, vfloat& upper, vfloat& lower) {
     const Neighbours old = find_neighbours(x, count, rank);
     // Upper tails: the larger of two uniforms between those of the neighbours, and a uniform up to it.
     const vfloat least = rank ? normal_cdf(-old.above) : vfloat{};
@@ -144,6 +152,7 @@ OUTSAMPLE_INLINE void put_in_place(const Place& place, int rank, float* x, int c
         value = select(equal(place.lower, here), lower, value);
         store(x + i * block, value);
     }
+    return old.below;
 }
 
 }  // namespace outsample::OUTSAMPLE_ISA
