@@ -35,9 +35,9 @@ def nanoseconds(functions: dict, rounds: int = 25) -> dict[str, float]:
     return best
 
 
-def stratified_variance(network, task: str, samples: int) -> float:
+def stratified_variance(network, task: str, samples: int, draws: int = 4 * POINTS) -> float:
     """Of one sample of so many, within strata."""
-    repeats = 4 * POINTS // samples
+    repeats = draws // samples
     return float(
         np.mean([_core.conditional_sum(network, task, samples // 2, key)[1] for key in range(repeats)]) / samples
     )
@@ -60,7 +60,7 @@ def test_points(benchmark, isa, d, n):
         }
         ns = nanoseconds(functions)
         values = benchmark.pedantic(functions["exact last"], rounds=3)
-        p = _core.conditional_probabilities(net, task.name, x[:, :-1].astype(np.float32))
+        p = _core.conditional_expectations(net, task.name, x[:, :-1].astype(np.float32))
         variance = {samples: stratified_variance(net, task.name, samples) for samples in (256, POINTS)}
     assert values[0][0] == pytest.approx(p.mean(), abs=1e-6)
     if isa == "avx512" and (d, n) == (16, 10):  # the shape whose logits stay in registers
@@ -75,4 +75,33 @@ def test_points(benchmark, isa, d, n):
             f"variance_ratio_{samples}": round(value / float(p.mean() * (1 - p.mean())), 3)
             for samples, value in variance.items()
         },
+    )
+
+
+@pytest.mark.parametrize("isa", osp.build_info()["supported_isas"])
+@pytest.mark.parametrize("name", ["16_10_67108864_1", "8_10_67108864_2", "16_5_67108864_0", "8_5_67108864_0"])
+def test_median(benchmark, isa, name):
+    """Conditional Monte Carlo of the mean squared error against random sampling, on trained networks."""
+    model = osp.zoo.load(f"median_{name}")
+    net = model._network
+    draws = 1 << 18
+    with osp.use_isa(isa):
+        functions = {
+            "monte carlo": lambda: _core.sample_moments(net, "median", POINTS, 1),
+            "conditional": lambda: _core.conditional_sum(net, "median", POINTS // 2, 1),
+        }
+        ns = nanoseconds(functions)
+        benchmark.pedantic(functions["conditional"], rounds=3)
+        total, squares = _core.sample_moments(net, "median", draws, 2)
+        x = np.random.default_rng(0).normal(size=(draws, model.seq_len - 1)).astype(np.float32)
+        p = _core.conditional_expectations(net, "median", x).astype(float)
+        stratified = {samples: stratified_variance(net, "median", samples, draws) for samples in (256, POINTS)}
+    variance = squares / draws - (total / draws) ** 2
+    ratio = ns["conditional"] / ns["monte carlo"]
+    benchmark.extra_info.update({f"ns {key}": round(value, 1) for key, value in ns.items()})
+    benchmark.extra_info.update(
+        conditional_to_sampling=round(ratio, 2),
+        variance_ratio=round(float(p.var()) / variance, 3),
+        **{f"variance_ratio_{samples}": round(value / variance, 3) for samples, value in stratified.items()},
+        time_times_variance=round(ratio * stratified[POINTS] / variance, 2),
     )

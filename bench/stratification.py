@@ -98,7 +98,7 @@ def main() -> None:
     inputs = model.seq_len - 1
 
     def right(network, x):
-        return _core.conditional_probabilities(network, model.task.name, x.astype(np.float32)).astype(float)
+        return _core.conditional_expectations(network, model.task.name, x.astype(np.float32)).astype(float)
 
     x = np.random.default_rng(0).normal(size=(1 << 18, inputs))
     plain = [right(network, x) for network in networks]

@@ -9,6 +9,7 @@ import pytest
 
 import outsample as osp
 from conftest import random_rnn
+from outsample import _core
 from outsample.estimators.combined import merge_accuracy, merge_by_variance
 from outsample.estimators.student import student_quantile
 
@@ -261,6 +262,25 @@ def test_a_batch_gives_the_same_as_single_networks(sampler, budget):
     seeds = np.random.SeedSequence(1).spawn(2)
     for one, model, seed in zip(both.estimate_many(mixed, budget, rng=1), mixed, seeds, strict=True):
         assert one.value == both.estimate(model, budget, rng=seed).value
+
+
+def test_conditional_monte_carlo_of_the_median_task_merges_by_variance():
+    model = random_rnn(8, 5, "median", seed=7)
+    truth = _core.sample_moments(model._network, "median", 1 << 22, 1)[0] / 2**22
+    error = 0.02 * truth  # about that of the samples
+    rng = np.random.default_rng(0)
+    merged, sampled = [], []
+    for seed in range(400):
+        parts = [osp.Constant(value=rng.normal(truth, error), standard_error=error), osp.ConditionalMonteCarlo()]
+        estimate = osp.Combined(parts=parts).estimate(model, 2000, rng=seed)
+        assert estimate.settings["used"] == ["constant", "conditional-monte-carlo"]
+        sample = osp.ConditionalMonteCarlo().estimate(model, 2000, rng=seed)
+        assert estimate.standard_error < min(error, sample.standard_error)
+        merged.append(((estimate.value - truth) / estimate.standard_error, estimate.value - truth))
+        sampled.append(sample.value - truth)
+    deviations, errors = np.array(merged).T
+    assert 0.85 < np.sqrt(np.mean(deviations**2)) < 1.15
+    assert np.mean(errors**2) < 0.9 * min(error**2, np.mean(np.square(sampled)))
 
 
 def test_a_batch_with_an_exact_part():

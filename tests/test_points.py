@@ -50,7 +50,7 @@ def reference(model: osp.RNN, x: np.ndarray) -> np.ndarray:
 
 def check_against_reference(model: osp.RNN, count: int = 64, seed: int = 0) -> None:
     x = np.random.default_rng(seed).normal(size=(count, model.seq_len - 1)).astype(np.float32)
-    ours = _core.conditional_probabilities(model._network, model.task.name, x)
+    ours = _core.conditional_expectations(model._network, model.task.name, x)
     error = ours - reference(model, x)
     # Nearly parallel logits magnify the rounding of float32 weights in rare points.
     assert np.quantile(np.abs(error), 0.95) < 1e-4
@@ -96,19 +96,73 @@ def test_dead_networks_answer_zero(isa):
     for W_hi, W_oh in ((np.zeros(4), np.eye(n, 4)), (np.ones(4), one), (np.ones(4), 0 * one)):
         model = osp.RNN(np.eye(4), W_hi, W_oh)
         check_against_reference(model)
-        p = _core.conditional_probabilities(model._network, "2nd_argmax", x)
+        p = _core.conditional_expectations(model._network, "2nd_argmax", x)
         assert abs(p.mean() - 1 / n) < 5 * p.std() / np.sqrt(500) + 1e-6
     # Dead on one half of the line only: the state is relu(+- y) of a network without memory.
     check_against_reference(osp.RNN(np.zeros((4, 4)), np.ones(4), np.random.default_rng(1).normal(size=(n, 4))))
     check_against_reference(osp.RNN(np.zeros((4, 4)), -np.ones(4), np.random.default_rng(2).normal(size=(n, 4))))
 
 
-@pytest.mark.parametrize("n", [2, 6])
-def test_conditional_sums_do_not_depend_on_threads(isa, n):
-    network = random_rnn(8, n)._network
-    whole = _core.conditional_sum(network, "2nd_argmax", 5_000, 42)
-    assert whole == _core.conditional_sum(network, "2nd_argmax", 5_000, 42, threads=3)
-    assert whole != _core.conditional_sum(network, "2nd_argmax", 5_000, 43)
+def squared_error_reference(model: osp.RNN, x: np.ndarray) -> np.ndarray:
+    """E(squared error | first n - 1 inputs) in float64: Gauss-Legendre between the breakpoints, from -12 to 12."""
+    W_hh, W_hi, W_oh = (w.astype(float) for w in (model.W_hh, model.W_hi, model.W_oh))
+    b_h = np.zeros(len(W_hi)) if model.b_h is None else model.b_h.astype(float)
+    b_o = 0.0 if model.b_o is None else float(model.b_o[0])
+    nodes, weights = np.polynomial.legendre.leggauss(12)
+    result = []
+    for inputs in x.astype(float):
+        h = np.zeros(len(W_hi))
+        for value in inputs:
+            h = np.maximum(W_hh @ h + W_hi * value + b_h, 0)
+        c = W_hh @ h + b_h
+        with np.errstate(all="ignore"):
+            breaks = np.where(W_hi != 0, -c / W_hi, 0.0)
+        cuts = np.unique(np.clip(np.concatenate([breaks, inputs, np.linspace(-12, 12, 49)]), -12, 12))
+        half, middle = np.diff(cuts)[:, None] / 2, (cuts[1:] + cuts[:-1])[:, None] / 2
+        y = (middle + half * nodes).ravel()
+        density = (half * weights).ravel() * np.exp(-y * y / 2) / np.sqrt(2 * np.pi)
+        medians = np.median(np.column_stack([np.tile(inputs, (len(y), 1)), y]), axis=1)
+        result.append(density @ (np.maximum(np.outer(y, W_hi) + c, 0) @ W_oh[0] + b_o - medians) ** 2)
+    return np.array(result)
+
+
+def check_squared_errors(model: osp.RNN, count: int = 48, scale: float = 1.0) -> None:
+    x = (scale * np.random.default_rng(0).normal(size=(count, model.seq_len - 1))).astype(np.float32)
+    ours = _core.conditional_expectations(model._network, "median", x)
+    np.testing.assert_allclose(ours, squared_error_reference(model, x), rtol=5e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("d", "n"), [(16, 10), (16, 9), (1, 5), (2, 2), (3, 2), (4, 3), (12, 4), (8, 7), (20, 3), (32, 6), (40, 5)]
+)
+def test_exact_squared_error_agrees_with_quadrature(isa, d, n):
+    check_squared_errors(random_rnn(d, n, "median", seed=d + n))
+    check_squared_errors(random_rnn(d, n, "median", seed=d + n, biases=True))
+
+
+def test_exact_squared_error_of_inputs_and_breakpoints_out_of_range(isa):
+    """The tails beyond the range of the walk count for nothing, also where many breakpoints are there."""
+    base = random_rnn(16, 5, "median", seed=4)
+    check_squared_errors(osp.RNN(base.W_hh, base.W_hi / 30, base.W_oh, task="median", seq_len=5))
+    check_squared_errors(osp.RNN(base.W_hh / 30, base.W_hi * 30, base.W_oh / 30, task="median", seq_len=5))
+    check_squared_errors(base, scale=4.0)
+
+
+def test_exact_squared_error_of_dead_networks(isa):
+    eye, one, row = np.eye(4), np.ones(4), np.ones((1, 4))
+    for n in (2, 5, 6):
+        for W_hh, W_hi, W_oh in ((eye, 0 * one, row), (eye, one, 0 * row), (0 * eye, one, row), (0 * eye, -one, row)):
+            check_squared_errors(osp.RNN(W_hh, W_hi, W_oh, task="median", seq_len=n))
+    tiny = np.array([1e-20, 0.0, -1e-20, 1.0])
+    check_squared_errors(osp.RNN(eye, tiny, row, task="median", seq_len=5, b_h=one))
+
+
+@pytest.mark.parametrize(("task", "n"), [("2nd_argmax", 2), ("2nd_argmax", 6), ("median", 2), ("median", 7)])
+def test_conditional_sums_do_not_depend_on_threads(isa, task, n):
+    network = random_rnn(8, n, task)._network
+    whole = _core.conditional_sum(network, task, 5_000, 42)
+    assert whole == _core.conditional_sum(network, task, 5_000, 42, threads=3)
+    assert whole != _core.conditional_sum(network, task, 5_000, 43)
 
 
 @pytest.mark.parametrize(
@@ -120,6 +174,11 @@ def test_conditional_sums_do_not_depend_on_threads(isa, n):
         ("argmax", 6, 5),
         ("argmedian", 4, 3),
         ("argmedian", 6, 7),
+        ("median", 3, 2),
+        ("median", 4, 3),
+        ("median", 4, 4),
+        ("median", 16, 7),
+        ("median", 8, 8),
     ],
 )
 @pytest.mark.parametrize("strata", [1, 7, 100, 3000])
@@ -127,7 +186,7 @@ def test_stratified_samples_are_unbiased_and_know_their_variance(isa, task, d, n
     model = random_rnn(d, n, task, seed=d)
     # The mean over random inputs of the same function, without strata.
     x = _core.normals(5, 0, 1 << 20, n)[:, : n - 1]
-    p = _core.conditional_probabilities(model._network, task, x)
+    p = _core.conditional_expectations(model._network, task, x)
     repeats = max(50, min(2000, 200_000 // strata))
     sums = np.array([_core.conditional_sum(model._network, task, strata, key)[:2] for key in range(repeats)])
     values, variances = sums[:, 0] / (2 * strata), sums[:, 1] / (2 * strata) ** 2
@@ -164,9 +223,31 @@ def test_conditional_monte_carlo_is_unbiased_and_states_its_error(budget, covers
     assert estimates[0].cost.multiply_adds <= budget * model.forward_multiply_adds
 
 
-def test_conditional_monte_carlo_of_the_median_task_is_refused():
-    with pytest.raises(ValueError, match="supports the tasks"):
-        osp.ConditionalMonteCarlo().estimate(random_rnn(4, 3, "median"), 100)
+@pytest.mark.parametrize("n", [5, 6])
+def test_conditional_monte_carlo_of_the_median_task(n):
+    model = random_rnn(8, n, "median", seed=7)
+    total, squares = _core.sample_moments(model._network, "median", 1 << 22, 1)
+    truth = total / 2**22
+    variance = squares / 2**22 - truth**2
+    budget = 1000
+    estimates = [osp.ConditionalMonteCarlo().estimate(model, budget, rng=seed) for seed in range(1000)]
+    values = np.array([e.value for e in estimates])
+    errors = np.array([e.standard_error for e in estimates])
+    assert abs(values.mean() - truth) < 4 * values.std() / np.sqrt(1000) + 4 * np.sqrt(variance / 2**22)
+    assert 0.9 < values.std() / np.sqrt(np.mean(errors**2)) < 1.1
+    covered = [low <= truth <= high for low, high in (e.confidence_interval(0.95) for e in estimates)]
+    assert 0.92 < np.mean(covered) < 0.97
+    assert np.mean(errors**2) * estimates[0].cost.evaluations < 0.9 * variance
+    assert 0.7 * budget < estimates[0].cost.multiply_adds / model.forward_multiply_adds <= budget
+
+
+def test_conditional_squared_errors_of_trained_networks(isa):
+    """Errors far below the squares of outputs and medians, which must not cancel."""
+    for name in ("median_16_10_67108864_1", "median_16_5_67108864_0"):
+        model = osp.zoo.load(name)
+        x = np.random.default_rng(0).normal(size=(200, model.seq_len - 1)).astype(np.float32)
+        ours = _core.conditional_expectations(model._network, "median", x)
+        np.testing.assert_allclose(ours, squared_error_reference(model, x), rtol=2e-5, atol=1e-6)
 
 
 def test_one_input_leaves_nothing_to_sample():
@@ -237,7 +318,7 @@ def test_a_table_of_random_points_is_conditional_or_plain_sampling(isa, task, ex
     model = random_rnn(6, 5, task, seed=2)
     x = np.random.default_rng(0).normal(size=(1000, 5)).astype(np.float32)
     if exact_last:
-        expected = _core.conditional_probabilities(model._network, task, x[:, :4]).mean()
+        expected = _core.conditional_expectations(model._network, task, x[:, :4]).mean()
     else:
         expected = np.mean(np.argmax(model.forward(x), axis=1) == model.task.target(x))
     table = make_table(x[:, :4] if exact_last else x, model.task, exact_last=exact_last)

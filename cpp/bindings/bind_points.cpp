@@ -36,21 +36,21 @@ py::tuple conditional_sum(const PyNetwork& network, const std::string& task, std
     return py::make_tuple(result.sum, result.squares, result.walked);
 }
 
-Array<float> conditional_probabilities(const PyNetwork& network, const std::string& task, const Array<float>& x,
-                                       int threads) {
+Array<float> conditional_expectations(const PyNetwork& network, const std::string& task, const Array<float>& x,
+                                      int threads) {
     const auto& view = network.view();
     if (x.ndim() != 2 || x.shape(1) != view.seq_len - 1)
         throw std::invalid_argument("x must have shape (count, " + std::to_string(view.seq_len - 1) + ")");
     const auto parsed = outsample::parse_task(task);
-    Array<float> probabilities(x.shape(0));
+    Array<float> expectations(x.shape(0));
     const float* in = x.data();
-    float* out = probabilities.mutable_data();
+    float* out = expectations.mutable_data();
     const std::int64_t count = x.shape(0);
     {
         py::gil_scoped_release release;
-        outsample::conditional_probabilities(view, parsed, in, count, threads, out);
+        outsample::conditional_expectations(view, parsed, in, count, threads, out);
     }
-    return probabilities;
+    return expectations;
 }
 
 }  // namespace
@@ -59,16 +59,19 @@ void bind_points(py::module_& m) {
     m.attr("points_per_group") = outsample::points_per_group;
     m.def("point_sums", &point_sums, "network"_a, "tables"_a, "exact_last"_a, "threads"_a = 1,
           "For each table of points, the sum of weight times probability of a right answer; intervals walked in all.");
-    m.def("conditional_sum", &conditional_sum, "network"_a, "task"_a, "strata"_a, "key"_a, "threads"_a = 1,
-          "Sum of P(right answer | first n - 1 inputs) over two samples in each stratum; sum over strata of their "
-          "squared difference; intervals walked.");
-    m.def("conditional_probabilities", &conditional_probabilities, "network"_a, "task"_a, "x"_a, "threads"_a = 1,
-          "P(right answer | first n - 1 inputs) for x of shape (count, n - 1).");
+    m.def(
+        "conditional_sum", &conditional_sum, "network"_a, "task"_a, "strata"_a, "key"_a, "threads"_a = 1,
+        "Sum of P(right answer | first n - 1 inputs), or of E(squared error | first n - 1 inputs), over two samples in "
+        "each stratum; sum over strata of their squared difference; intervals walked.");
+    m.def("conditional_expectations", &conditional_expectations, "network"_a, "task"_a, "x"_a, "threads"_a = 1,
+          "P(right answer | first n - 1 inputs), or E(squared error | first n - 1 inputs), for x of shape "
+          "(count, n - 1).");
     m.def(
         "rule_cost",
-        [](const PyNetwork& network, bool exact_last) {
-            const auto cost = outsample::rule_cost(network.view(), exact_last);
+        [](const PyNetwork& network, const std::string& task, bool exact_last) {
+            const auto cost = outsample::rule_cost(network.view(), outsample::parse_task(task), exact_last);
             return py::make_tuple(cost.once, cost.point, cost.interval);
         },
-        "network"_a, "exact_last"_a, "Multiply-adds made once, for each point, and for each interval walked.");
+        "network"_a, "task"_a, "exact_last"_a,
+        "Multiply-adds made once, for each point, and for each interval walked.");
 }

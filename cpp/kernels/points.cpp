@@ -2,6 +2,7 @@
 
 #include "label.hpp"
 #include "last_input.hpp"
+#include "last_input_squared.hpp"
 #include "strata.hpp"
 
 namespace outsample::OUTSAMPLE_ISA {
@@ -20,6 +21,16 @@ OUTSAMPLE_INLINE Walk walk_of(int d, int outputs) {
     return width ? right_probability<widest_walk, 0, false> : right_probability<0, 0, false>;
 }
 
+using SquaredWalk = decltype(&expected_square<0, false>);
+
+OUTSAMPLE_INLINE SquaredWalk squared_walk_of(int d) {
+    const int width = walk_width(d);
+    if (d == 16) return expected_square<16, true>;
+    if (width == 8) return expected_square<8, false>;
+    if (width == 16) return expected_square<16, false>;
+    return width ? expected_square<widest_walk, false> : expected_square<0, false>;
+}
+
 // A network made ready for many points: what is computed once per call stands here.
 struct Prepared {
     Network network;
@@ -32,6 +43,7 @@ struct Prepared {
     float* start;  // logits at y = -last_range
     float* work;
     Walk walk;
+    SquaredWalk squared_walk;  // for the median task
 };
 
 OUTSAMPLE_INLINE bool same_answers(const Network& network, int a, int b) {
@@ -116,6 +128,7 @@ OUTSAMPLE_INLINE void prepare(const Network& network, float* scratch, Prepared& 
     prepared.second_up = up;
     prepared.second_down = down;
     prepared.walk = walk_of(d, outputs);
+    prepared.squared_walk = squared_walk_of(d);
 }
 
 // States after inputs x (rows `block` floats apart), into prepared.h.
@@ -188,6 +201,27 @@ OUTSAMPLE_INLINE void order_switches(Task task, const float* x, int n, std::ptrd
     }
 }
 
+// The median moves with the last input between the order statistics of this rank (0: the largest) and the next of the
+// n - 1 earlier inputs; for an even n between those of this rank and the next but one.
+constexpr int upper_rank_of_median(int n) { return (n - 3) / 2; }
+
+// upper, lower: of ranks upper_rank_of_median(n) and one more; below: the value next to them.
+OUTSAMPLE_INLINE MedianPiece median_piece(int n, vfloat upper, vfloat lower, vfloat below) {
+    if (n % 2) return {lower, upper, vfloat{}, 1.0f};
+    return {below, upper, 0.5f * lower, 0.5f};
+}
+
+OUTSAMPLE_INLINE MedianPiece find_median_piece(const float* x, int n) {
+    const vfloat infinity = broadcast(__builtin_inff());
+    if (n == 2) return median_piece(n, infinity, load<vfloat>(x), -infinity);
+    vfloat upper{}, lower{}, below{};
+    const int rank = upper_rank_of_median(n);
+    at_rank(x, n - 1, block, rank, upper);
+    at_rank(x, n - 1, block, rank + 1, lower);
+    at_rank(x, n - 1, block, rank + 2, below);
+    return median_piece(n, upper, lower, below);
+}
+
 OUTSAMPLE_INLINE std::int64_t sum_of_lanes(vint a) {
     std::int64_t sum = 0;
     for (int lane = 0; lane < lanes; ++lane) sum += a[lane];
@@ -246,7 +280,7 @@ template <int D>
 RuleSum conditional_sum(const Network& network, Task task, std::uint64_t key, std::int64_t count, std::int64_t first,
                         std::int64_t last, float* scratch) {
     const int n = network.seq_len, inputs = n - 1;
-    const int rank = task == Task::argmedian ? n / 2 - 1 : 0;
+    const int rank = task == Task::median ? upper_rank_of_median(n) : task == Task::argmedian ? n / 2 - 1 : 0;
     Prepared prepared;
     prepare(network, scratch, prepared);
     const Strata strata = make_strata(count, inputs);
@@ -258,6 +292,7 @@ RuleSum conditional_sum(const Network& network, Task task, std::uint64_t key, st
     for (std::int64_t begin = first; begin < last; begin += block / 2) {
         vfloat before[width], after[width];
         vint before_label[width], after_label[width];
+        MedianPiece median[width];
         for (int v = 0; v < width; v += 2) {
             const std::int64_t stratum = begin + v / 2 * lanes;
             float* x = prepared.x + v * lanes;
@@ -268,7 +303,8 @@ RuleSum conditional_sum(const Network& network, Task task, std::uint64_t key, st
             for (int i = v; i < v + 2; ++i, x += lanes) {
                 if (inputs >= 2) {
                     const Place place = random_place(strata, stratum, word[2 * (i - v)], word[2 * (i - v) + 1]);
-                    put_in_place(place, rank, x, inputs, after[i], before[i]);
+                    const vfloat below = put_in_place(place, rank, x, inputs, after[i], before[i]);
+                    if (task == Task::median) median[i] = median_piece(n, after[i], before[i], below);
                     after_label[i] = place.upper;
                     before_label[i] = place.lower;
                     if (task == Task::argmax) {
@@ -276,6 +312,8 @@ RuleSum conditional_sum(const Network& network, Task task, std::uint64_t key, st
                         before[i] = after[i];
                         after[i] = broadcast(__builtin_inff());
                     }
+                } else if (task == Task::median) {
+                    median[i] = find_median_piece(x, n);
                 } else {
                     order_switches(task, x, n, block, before[i], after[i], before_label[i], after_label[i]);
                 }
@@ -287,10 +325,14 @@ RuleSum conditional_sum(const Network& network, Task task, std::uint64_t key, st
             const vmask mine = greater(broadcast(left < lanes ? static_cast<int>(left) : lanes), lane_number);
             const vint count_me = select(mine, broadcast(1), vint{});
             vfloat value[2];
-            for (int i = 0; i < 2; ++i)
-                value[i] = prepared.walk(prepared.last, prepared.c + (v + i) * lanes, prepared.start + (v + i) * lanes,
-                                         before[v + i], after[v + i], before_label[v + i], after_label[v + i], count_me,
-                                         walked, prepared.work);
+            for (int i = 0; i < 2; ++i) {
+                const float *c = prepared.c + (v + i) * lanes, *start = prepared.start + (v + i) * lanes;
+                value[i] =
+                    task == Task::median
+                        ? prepared.squared_walk(prepared.last, c, start, median[v + i], count_me, walked, prepared.work)
+                        : prepared.walk(prepared.last, c, start, before[v + i], after[v + i], before_label[v + i],
+                                        after_label[v + i], count_me, walked, prepared.work);
+            }
             const vfloat difference = value[0] - value[1];
             add_up(select(mine, value[0] + value[1], vfloat{}), total);
             add_up(select(mine, difference * difference, vfloat{}), squares);
@@ -306,7 +348,7 @@ RuleSum conditional_sum(const Network& network, Task task, std::uint64_t key, st
 
 template <int D>
 void conditional_values(const Network& network, Task task, const float* x, std::int64_t count, float* scratch,
-                        float* probabilities) {
+                        float* expectations) {
     const int n = network.seq_len;
     Prepared prepared;
     prepare(network, scratch, prepared);
@@ -318,6 +360,13 @@ void conditional_values(const Network& network, Task task, const float* x, std::
         before_last_input<D>(prepared, prepared.x);
         float values[block];
         for (int v = 0; v < width; ++v) {
+            if (task == Task::median) {
+                store(
+                    values + v * lanes,
+                    prepared.squared_walk(prepared.last, prepared.c + v * lanes, prepared.start + v * lanes,
+                                          find_median_piece(prepared.x + v * lanes, n), vint{}, walked, prepared.work));
+                continue;
+            }
             vfloat before, after;
             vint before_label, after_label;
             order_switches(task, prepared.x + v * lanes, n, block, before, after, before_label, after_label);
@@ -325,7 +374,7 @@ void conditional_values(const Network& network, Task task, const float* x, std::
                   prepared.walk(prepared.last, prepared.c + v * lanes, prepared.start + v * lanes, before, after,
                                 before_label, after_label, vint{}, walked, prepared.work));
         }
-        for (int i = 0; i < block && begin + i < count; ++i) probabilities[begin + i] = values[i];
+        for (int i = 0; i < block && begin + i < count; ++i) expectations[begin + i] = values[i];
     }
 }
 
@@ -344,9 +393,9 @@ RuleSum conditional_sum_kernel(const Network& network, Task task, std::uint64_t 
     OUTSAMPLE_BY_SHAPE(conditional_sum, (network, task, key, strata, first, last, scratch))
 }
 
-void conditional_probabilities_kernel(const Network& network, Task task, const float* x, std::int64_t count,
-                                      float* scratch, float* probabilities) {
-    OUTSAMPLE_BY_SHAPE(conditional_values, (network, task, x, count, scratch, probabilities))
+void conditional_expectations_kernel(const Network& network, Task task, const float* x, std::int64_t count,
+                                     float* scratch, float* expectations) {
+    OUTSAMPLE_BY_SHAPE(conditional_values, (network, task, x, count, scratch, expectations))
 }
 
 }  // namespace outsample::OUTSAMPLE_ISA

@@ -16,10 +16,7 @@ namespace {
 constexpr std::int64_t strata_per_piece = 2048;
 constexpr std::int64_t groups_per_piece = 64;
 
-void require_position_task(const Network& network, Task task) {
-    if (task == Task::median)
-        throw std::invalid_argument(
-            "task must be one with a right position (2nd_argmax, argmax, argmedian), got median");
+void require_two_inputs(const Network& network) {
     if (network.seq_len < 2)
         throw std::invalid_argument("seq_len must be at least 2 to leave an input besides the last, got " +
                                     std::to_string(network.seq_len));
@@ -59,7 +56,7 @@ RuleSum point_sum(const Network& network, const PointTable& table, int threads) 
 }
 
 RuleSum conditional_sum(const Network& network, Task task, std::int64_t strata, std::uint64_t key, int threads) {
-    require_position_task(network, task);
+    require_two_inputs(network);
     std::vector<RuleSum> partial((strata + strata_per_piece - 1) / strata_per_piece);
     parallel_for(static_cast<std::int64_t>(partial.size()), 1, threads, [&](std::int64_t begin, std::int64_t end) {
         Scratch scratch;
@@ -71,7 +68,7 @@ RuleSum conditional_sum(const Network& network, Task task, std::int64_t strata, 
     return added_up(partial);
 }
 
-RuleCost rule_cost(const Network& network, bool exact_last) {
+RuleCost rule_cost(const Network& network, Task task, bool exact_last) {
     const long long d = network.hidden_size, n = network.seq_len, outputs = network.output_size;
     const long long known = exact_last ? n - 1 : n;  // inputs that a point gives
     RuleCost cost{0, forward_multiply_adds(network), 0};
@@ -85,20 +82,26 @@ RuleCost rule_cost(const Network& network, bool exact_last) {
         cost.point -= d;                  // W_hi x_{n-1}
         cost.point += 2 * d;              // breakpoints; states at one end of the range
         cost.point += outputs * (d + 2);  // slopes
-        cost.interval = 5 * outputs;      // logit; deficit and slope against the label; two for the root
-        cost.interval += 2 * 12;          // normal distribution function at both ends of the piece of right answers
+        if (task == Task::median) {
+            cost.point += 6;         // median and f at one end; the line next to 0
+            cost.interval = 2 * 10;  // upper moments
+            cost.interval += 9;      // value, line on the other side of the breakpoint, term of the sum
+        } else {
+            cost.interval = 5 * outputs;  // logit; deficit and slope against the label; two for the root
+            cost.interval += 2 * 12;      // normal distribution function at both ends of the piece of right answers
+        }
     }
     return cost;
 }
 
-void conditional_probabilities(const Network& network, Task task, const float* x, std::int64_t count, int threads,
-                               float* probabilities) {
-    require_position_task(network, task);
+void conditional_expectations(const Network& network, Task task, const float* x, std::int64_t count, int threads,
+                              float* expectations) {
+    require_two_inputs(network);
     parallel_for(count, 64, threads, [&](std::int64_t begin, std::int64_t end) {
         Scratch scratch;
-        OUTSAMPLE_KERNEL(conditional_probabilities_kernel)
+        OUTSAMPLE_KERNEL(conditional_expectations_kernel)
         (network, task, x + begin * (network.seq_len - 1), end - begin, scratch.floats(points_scratch(network)),
-         probabilities + begin);
+         expectations + begin);
     });
 }
 

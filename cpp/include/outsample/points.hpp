@@ -28,29 +28,32 @@ constexpr int point_rows(int seq_len, bool exact_last) { return exact_last ? seq
 
 struct RuleSum {
     double sum;
-    double squares;       // sum over strata of the squared difference of their two samples; random samples only
-    std::int64_t walked;  // intervals of the last input between neighbouring breakpoints, empty ones not counted
+    double squares;  // sum over strata of the squared difference of their two samples; random samples only
+    // Intervals of the last input between neighbouring breakpoints, empty ones not counted; for the median task the
+    // breakpoints themselves.
+    std::int64_t walked;
 };
 
 // Sum of weight times probability of a right answer over a table.
 RuleSum point_sum(const Network& network, const PointTable& table, int threads);
 
-// Sum of P(right answer | first n - 1 inputs) over two random samples in each of `strata` strata of equal probability
-// (kernels/strata.hpp). Tasks with a right position and n >= 2 only; throws std::invalid_argument otherwise.
+// Sum of P(right answer | first n - 1 inputs), or for the median task of E(squared error | first n - 1 inputs), over
+// two random samples in each of `strata` strata of equal probability (kernels/strata.hpp). Throws std::invalid_argument
+// unless n >= 2.
 RuleSum conditional_sum(const Network& network, Task task, std::int64_t strata, std::uint64_t key, int threads);
 
 // Multiply-adds of a rule: those made once, those of each point, and those of each interval walked on the last input,
-// of which a point has at most d + 3. Counted are multiplications, additions and reciprocals of real numbers (a
-// multiplication and an addition that belong together are one); comparisons, minima and maxima are not, as in
-// forward_multiply_adds.
+// of which a point has at most d + 3 (for the median task each breakpoint, of which it has at most d + 2). Counted are
+// multiplications, additions and reciprocals of real numbers (a multiplication and an addition that belong together are
+// one); comparisons, minima and maxima are not, as in forward_multiply_adds.
 struct RuleCost {
     long long once, point, interval;
 };
-RuleCost rule_cost(const Network& network, bool exact_last);
+RuleCost rule_cost(const Network& network, Task task, bool exact_last);
 
-// P(right answer | first n - 1 inputs) for `count` rows of n - 1 inputs.
-void conditional_probabilities(const Network& network, Task task, const float* x, std::int64_t count, int threads,
-                               float* probabilities);
+// P(right answer | first n - 1 inputs), or E(squared error | first n - 1 inputs), for `count` rows of n - 1 inputs.
+void conditional_expectations(const Network& network, Task task, const float* x, std::int64_t count, int threads,
+                              float* expectations);
 
 OUTSAMPLE_DECLARE_KERNEL(RuleSum, point_sum_kernel,
                          (const Network& network, const PointTable& table, std::int64_t first_group,
@@ -58,9 +61,9 @@ OUTSAMPLE_DECLARE_KERNEL(RuleSum, point_sum_kernel,
 OUTSAMPLE_DECLARE_KERNEL(RuleSum, conditional_sum_kernel,
                          (const Network& network, Task task, std::uint64_t key, std::int64_t strata, std::int64_t first,
                           std::int64_t last, float* scratch))
-OUTSAMPLE_DECLARE_KERNEL(void, conditional_probabilities_kernel,
+OUTSAMPLE_DECLARE_KERNEL(void, conditional_expectations_kernel,
                          (const Network& network, Task task, const float* x, std::int64_t count, float* scratch,
-                          float* probabilities))
+                          float* expectations))
 
 // Floats of scratch space that each of these kernels needs, for any instruction set.
 std::int64_t points_scratch(const Network& network);

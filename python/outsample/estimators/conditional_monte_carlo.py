@@ -24,6 +24,10 @@ class ConditionalMonteCarlo(Estimator):
     samples in each (proportional allocation). The estimate is unbiased, and so is the square of its standard error,
     which comes from the differences within strata; the interval is Student's.
 
+    For the median task it is the mean of the exact E((output - median)^2 | x_1 ... x_{n-1}): the median is piecewise
+    linear in the last input too, so this is a sum over breakpoints of upper moments of the normal distribution. The
+    strata are those of two neighbouring order statistics in the middle.
+
     A budget of N forward passes buys fewer than N samples: each one costs the earlier steps and the walk over the last
     input's breakpoints, whose additions and multiplications are counted (`Cost.multiply_adds`).
 
@@ -34,7 +38,7 @@ class ConditionalMonteCarlo(Estimator):
     """
 
     league = "sampling"
-    supports = frozenset({"2nd_argmax", "argmax", "argmedian"})
+    supports = frozenset({"2nd_argmax", "argmax", "argmedian", "median"})
     by_shape = True
 
     def check(self, model: RNN) -> None:
@@ -78,7 +82,7 @@ class RuleCost(NamedTuple):
     @classmethod
     def of(cls, model: RNN, *, exact_last: bool) -> RuleCost:
         """For networks of this shape."""
-        return cls(*_core.rule_cost(model._network, exact_last))
+        return cls(*_core.rule_cost(model._network, model.task.name, exact_last))
 
     def total(self, points: int, walked: int) -> Cost:
         """What so many points took with the intervals walked for them."""
