@@ -10,7 +10,6 @@ import time
 import warnings
 from collections.abc import Iterable, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple, overload
 
 import numpy as np
@@ -18,7 +17,8 @@ from numpy.typing import NDArray
 
 from outsample import _core
 from outsample.advice import Advice, AdviceSize, load_advice, shipped_advice
-from outsample.estimators.base import AdviceCost, Cost, Estimate, Estimator
+from outsample.estimators._advised import AdvisedEstimator
+from outsample.estimators.base import Cost, Estimate
 from outsample.models import RNN
 from outsample.seeding import RNGLike
 from outsample.tasks import Task
@@ -31,7 +31,7 @@ class AdviceWarning(UserWarning):
     """A network lies outside of what the advice was prepared for."""
 
 
-class EmpiricalCubature(Estimator):
+class EmpiricalCubature(AdvisedEstimator):
     """A fixed set of inputs and a fixed readout, prepared offline for one trained network (advice).
 
     The network is evaluated at K inputs that share prefixes; its margins there, squashed at three scales, go through a
@@ -61,37 +61,11 @@ class EmpiricalCubature(Estimator):
     under the covariance that the weight noise induces: O'Hagan, "Bayes-Hermite quadrature" (1991).
     """
 
-    league = "with advice"
     supports = frozenset({"2nd_argmax", "argmax", "argmedian", "median"})
-    needs_no_biases = True
-    by_shape = True
-    draws = False
-
-    def __init__(self, *, advice: Advice | str | Path | None = None, size: int | None = None) -> None:
-        self.advice = advice
-        self.size = size
-        self._fixed: Advice | None = None
-        self._used: Advice | None = None
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        advice = self.advice
-        return {"advice": advice.name if isinstance(advice, Advice) else advice and str(advice), "size": self.size}
-
-    @property
-    def advice_cost(self) -> AdviceCost | None:
-        """What making the advice took that was used last; None before it is known which one that is."""
-        advice = self._advice() or self._used
-        return None if advice is None else AdviceCost(advice.record["forwards"], advice.record["seconds"])
-
-    def _advice(self) -> Advice | None:
-        if self._fixed is None and self.advice is not None:
-            self._fixed = self.advice if isinstance(self.advice, Advice) else load_advice(self.advice)
-        return self._fixed
 
     def _candidates(self, model: RNN) -> list[Advice]:
         shape = (model.task.name, model.hidden_size, model.seq_len)
-        fixed = self._advice()
+        fixed = self._given()
         if fixed is not None:
             if fixed.transferred:
                 raise ValueError(f"advice must be for one trained network, got {fixed.name!r}: use TransferredCubature")

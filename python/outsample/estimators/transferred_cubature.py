@@ -7,12 +7,12 @@ import time
 import warnings
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from outsample import _core
 from outsample.advice import Advice, AdviceSize, load_advice, shipped_advice
-from outsample.estimators.base import AdviceCost, Cost, Estimate, Estimator
+from outsample.estimators._advised import AdvisedEstimator
+from outsample.estimators.base import Cost, Estimate
 from outsample.estimators.empirical_cubature import AdviceWarning
 from outsample.models import RNN
 from outsample.seeding import RNGLike
@@ -21,7 +21,7 @@ from outsample.tasks import Task
 _Choice = tuple[AdviceSize, Cost, dict[str, Any], tuple[float, float]]
 
 
-class TransferredCubature(Estimator):
+class TransferredCubature(AdvisedEstimator):
     """A fixed set of inputs and a fixed readout, prepared offline on *other* networks of the same task and shape.
 
     As in `EmpiricalCubature` the network is evaluated at inputs that share prefixes, and its margins there, squashed at
@@ -50,33 +50,7 @@ class TransferredCubature(Estimator):
     predictions", J. R. Stat. Soc. B 36 (1974), here with whole networks left out.
     """
 
-    league = "with advice"
     supports = frozenset({"2nd_argmax", "argmax", "argmedian"})
-    needs_no_biases = True
-    by_shape = True
-    draws = False
-
-    def __init__(self, *, advice: Advice | str | Path | None = None, size: int | None = None) -> None:
-        self.advice = advice
-        self.size = size
-        self._fixed: Advice | None = None
-        self._used: Advice | None = None
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        advice = self.advice
-        return {"advice": advice.name if isinstance(advice, Advice) else advice and str(advice), "size": self.size}
-
-    @property
-    def advice_cost(self) -> AdviceCost | None:
-        """What making the advice took, training of the networks included; None before it is known which one is used."""
-        advice = self._given() or self._used
-        return None if advice is None else AdviceCost(advice.record["forwards"], advice.record["seconds"])
-
-    def _given(self) -> Advice | None:
-        if self._fixed is None and self.advice is not None:
-            self._fixed = self.advice if isinstance(self.advice, Advice) else load_advice(self.advice)
-        return self._fixed
 
     def choose(self, model: RNN) -> Advice:
         """The advice used for networks of this task and shape.
