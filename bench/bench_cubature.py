@@ -43,11 +43,24 @@ def test_margins(benchmark, model, weights, branching):
 
 def test_tangents(benchmark, model, weights):
     points = random_points(model.task, N, (), 128, np.random.default_rng(1))
-    coefficients = np.ones((128, 512), np.float32)
-    tangents = benchmark(points.forest.tangents, weights, D, N, coefficients)
+    # Where tanh is its argument: twice the first feature, unscaled, is the margin.
+    scale, nothing = np.full(128, 1e-3, np.float32), np.empty(0, np.float32)
+    coefficients = np.zeros((128, 3, 512), np.float32)
+    coefficients[:, 0] = 2e3
+    tangents = benchmark(points.forest.tangents, weights, D, N, scale, nothing, coefficients.reshape(384, 512))
     # Euler: a margin is homogeneous of degree one in the input.
     total = (points.x[:, None] * tangents).sum(axis=0)
     np.testing.assert_allclose(total, points.forest.margins(weights, D, N).sum(axis=0), rtol=1e-3)
+    benchmark.extra_info[PEAK] = round(128 * 512 / benchmark.stats["min"] / 1e6, 2)
+
+
+def test_features(benchmark, model, weights):
+    points = random_points(model.task, N, (), 128, np.random.default_rng(1))
+    scale, shift = np.full((128, 3), 0.3, np.float32), np.zeros(128, np.float32)
+    mean, inverse_sd = np.zeros(7 * 128, np.float32), np.ones(7 * 128, np.float32)
+    features = benchmark(points.forest.features, weights, D, N, scale, shift, mean, inverse_sd)
+    margins = points.forest.margins(weights, D, N)
+    np.testing.assert_allclose(features.reshape(128, 7, -1)[:, 5], np.tanh(0.15 * margins) ** 2, atol=1e-5)
     benchmark.extra_info[PEAK] = round(128 * 512 / benchmark.stats["min"] / 1e6, 2)
 
 

@@ -17,18 +17,12 @@ from conftest import random_rnn
 from outsample import _core
 from outsample.advice import AdviceSize
 from outsample.cli import main
-from outsample.cubature import Effort, fit, rule
+from outsample.cubature import Effort, fit
+from outsample.cubature.blocks import train_in_blocks
+from outsample.cubature.gauss_newton import GaussNewton, approximate_inverse
 from outsample.cubature.labels import moments, order_statistics_inputs
 from outsample.cubature.points import Points, random_points
-from outsample.cubature.rule import (
-    GaussNewton,
-    TrainingSet,
-    approximate_inverse,
-    features,
-    linear_rule,
-    powers,
-    with_units,
-)
+from outsample.cubature.rule import FEATURES, TrainingSet, best_outer_layer, linear_rule, plain_rule, with_units
 from outsample.cubature.selection import Selection
 
 SMALL = {
@@ -58,6 +52,32 @@ def margins_of(model, points):
     return own - logits.max(axis=1)
 
 
+def signals_of(model, points):
+    """Margin, the right answer's logit, and that less the second-best other one (points, 3)."""
+    logits = model.forward(points.inputs).astype(np.float64)
+    k = np.arange(len(points))
+    own = logits[k, points.target].copy()
+    logits[k, points.target] = -np.inf
+    return np.stack([margins_of(model, points), own, own - np.sort(logits, axis=1)[:, -2]], axis=1)
+
+
+def features_of(signals, inverse_scale, shift, count):
+    """What the kernel makes of signals (points, 3, networks), in numpy: (points, count, networks)."""
+    z = inverse_scale.reshape(len(signals), -1).T[:, :, None]
+    first = [np.tanh(t * signals[:, 0] * z[0]) for t in (0.5, 1.5, 4.5)]
+    if count > 3:
+        first += [np.tanh((signals[:, 1] - shift[:, None]) * z[1]), np.tanh(signals[:, 2] * z[2])]
+    if count > 5:
+        first += [first[0] ** 2, first[1] ** 2]
+    return np.stack(first, axis=1)
+
+
+def scaling(rng, points, count):
+    """Random scales and shifts for so many features per point."""
+    scale = rng.random((points, 3) if count > 3 else points).astype(np.float32)
+    return scale, rng.standard_normal(points if count > 3 else 0).astype(np.float32)
+
+
 @pytest.fixture(scope="module")
 def model():
     return random_rnn(4, 3, seed=3)
@@ -77,8 +97,14 @@ def test_margins_are_those_of_a_plain_forward_pass(isa, d, n, branching):
     want = np.stack([margins_of(m, points) for m in models], axis=1)
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4 * np.abs(want).max())
     np.testing.assert_array_equal(points.forest.margins(rows(models), d, n, threads=3), got)
-    logits = points.forest.logits(rows(models), d, n)
-    np.testing.assert_allclose(logits[..., 5], models[5].forward(points.inputs), rtol=1e-4, atol=1e-4)
+    if n < 3:
+        with pytest.raises(ValueError, match="outputs must be at least 3"):
+            points.forest.signals(rows(models), d, n)
+        return
+    signals = points.forest.signals(rows(models), d, n)
+    want = np.stack([signals_of(m, points) for m in models], axis=2)
+    np.testing.assert_allclose(signals, want, rtol=1e-4, atol=1e-4 * np.abs(want).max())
+    np.testing.assert_array_equal(signals[:, 0], got)
 
 
 def test_costs_count_shared_prefixes_once():
@@ -123,29 +149,72 @@ def test_bad_forests_are_refused(broken):
         _core.Forest(**{**good, **broken})
 
 
-def test_tangents_are_finite_differences(isa):
+@pytest.mark.parametrize("count", FEATURES)
+def test_features_are_those_of_numpy_and_tangents_their_differences(isa, count):
     model = random_rnn(6, 5, seed=2)
     points = random_points(model.task, 5, (2, 3), 4, np.random.default_rng(3))
     weights = rows(copies(model, 21))
-    coefficients = np.random.default_rng(4).standard_normal((len(points), 21)).astype(np.float32)
-    got = points.forest.tangents(weights, 6, 5, coefficients)
-    assert (points.forest.tangents(weights, 6, 5, coefficients, threads=2) == got).all()
+    rng = np.random.default_rng(4)
+    scaled = scaling(rng, len(points), count)
+    size = count * len(points)
+    coefficients = rng.standard_normal((size, 21)).astype(np.float32)
+    mean, inverse_sd = rng.standard_normal(size).astype(np.float32), (rng.random(size) + 0.5).astype(np.float32)
+
+    def values(x):
+        return points.moved(x).forest.features(weights, 6, 5, *scaled, mean, inverse_sd, threads=2)
+
+    signals = points.forest.signals(weights, 6, 5).astype(np.float64)
+    want = (features_of(signals, *scaled, count).reshape(size, -1) - mean[:, None]) * inverse_sd[:, None]
+    np.testing.assert_allclose(values(points.x), want, atol=3e-6)
+
+    through = coefficients * inverse_sd[:, None]
+    got = points.forest.tangents(weights, 6, 5, *scaled, through)
+    assert (points.forest.tangents(weights, 6, 5, *scaled, through, threads=2) == got).all()
     step = 1e-3
     for node in range(len(points.x)):
         x = np.zeros_like(points.x)
         x[node] = step
-        ends = [
-            (points.moved(points.x + sign * x).forest.margins(weights, 6, 5).astype(np.float64) * coefficients).sum(0)
-            for sign in (1, -1)
-        ]
+        ends = [(values(points.x + sign * x).astype(np.float64) * coefficients).sum(0) for sign in (1, -1)]
         difference = (ends[0] - ends[1]) / (2 * step)
         # Margins are piecewise linear: a few networks have a kink inside the step.
         assert np.median(np.abs(difference - got[node])) < 0.01 * np.abs(got).mean()
 
 
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"inverse_scale": np.ones(4, np.float32)}, "inverse_scale must have 3 entries per point"),
+        ({"shift": np.ones(4, np.float32)}, "shift must have one entry per point"),
+        ({"mean": np.ones(20, np.float32)}, "features must be 3, 5 or 7 per point, got 4"),
+        ({"inverse_sd": np.ones(20, np.float32)}, "mean and inverse_sd must have one entry per feature"),
+        ({"outputs": 2}, "3 outputs or more"),
+    ],
+)
+def test_bad_features_are_refused(change, text):
+    model = random_rnn(3, 3)
+    points = random_points(model.task, 3, (), 5, np.random.default_rng(0))
+    good = {
+        "weights": rows([model]),
+        "hidden_size": 3,
+        "outputs": 3,
+        "inverse_scale": np.ones((5, 3), np.float32),
+        "shift": np.ones(5, np.float32),
+        "mean": np.zeros(25, np.float32),
+        "inverse_sd": np.ones(25, np.float32),
+    }
+    points.forest.features(**good)
+    change = dict(change)
+    if change.get("outputs") == 2:
+        points = replace(points, target=np.zeros(5, np.int32))
+        change["weights"] = rows([model])[:, :18].copy()
+    with pytest.raises(ValueError, match=text):
+        points.forest.features(**{**good, **change})
+
+
 @pytest.mark.parametrize("units", [0, 5, 32])
 @pytest.mark.parametrize("branching", [(), (3,), (2, 2, 4)])
-def test_readout_is_that_of_numpy(isa, units, branching):
+@pytest.mark.parametrize("features", FEATURES)
+def test_readout_is_that_of_numpy(isa, units, branching, features):
     model = random_rnn(7, 6, seed=5)
     points = random_points(model.task, 6, branching, 11, np.random.default_rng(6))
     count = len(points)
@@ -154,8 +223,8 @@ def test_readout_is_that_of_numpy(isa, units, branching):
     def draw(*shape):
         return rng.standard_normal(shape).astype(np.float32) * 0.3
 
-    linear, hidden, bias, out = draw(count, 3), draw(count, 3, units), draw(units), draw(units)
-    inverse_scale = rng.random(count).astype(np.float32)
+    linear, hidden, bias, out = draw(count, features), draw(count, features, units), draw(units), draw(units)
+    inverse_scale, shift = scaling(rng, count, features)
     index = rng.integers(0, 7 * 14, (4, 3)).astype(np.int32)
     sign = rng.choice([-1, 1], (4, 3)).astype(np.float32)
     base, scale = rng.standard_normal(4), rng.random(4) + 0.5
@@ -179,11 +248,11 @@ def test_readout_is_that_of_numpy(isa, units, branching):
         laws,
         ranges,
         error,
+        shift,
     )
     models = copies(model, 19)
-    margins = points.forest.margins(rows(models), 7, 6).astype(np.float64)
-    z = margins * inverse_scale[:, None]
-    f = np.tanh(np.array([0.5, 1.5, 4.5])[:, None] * z[:, None])
+    signals = points.forest.signals(rows(models), 7, 6).astype(np.float64)
+    f = features_of(signals, inverse_scale, shift, features)
     a = np.einsum("kfu,kfm->um", hidden, f) + bias[:, None]
     want = 0.7 + np.einsum("kf,kfm->m", linear, f) + out @ (a * (1 + np.tanh(0.851 * a)) / 2)
     levels = (((rows(models)[:, index] * sign).sum(axis=2) - base) / scale) ** 2
@@ -192,14 +261,16 @@ def test_readout_is_that_of_numpy(isa, units, branching):
     np.testing.assert_allclose(many[:, 0], want, atol=1e-5 * count**0.5)
     np.testing.assert_allclose(many[:, 2], levels[:, :2].mean(axis=1), rtol=1e-4)
     np.testing.assert_allclose(many[:, 3], levels[:, 2:].mean(axis=1), rtol=1e-4)
-    np.testing.assert_allclose(many[:, 1], standard_errors(many[:, 2], many[:, 3], laws, ranges, error))
-    np.testing.assert_array_equal(core.noise(networks[0]), many[0, 2:])
-    np.testing.assert_allclose([core.evaluate(x) for x in networks], many, atol=1e-5 * count**0.5, rtol=1e-4)
+    one = np.array([core.evaluate(x) for x in networks])
+    np.testing.assert_allclose(one[:, 1], standard_errors(one[:, 2], one[:, 3], laws, ranges, error))
+    np.testing.assert_array_equal(core.noise(networks[0]), one[0, 2:])
+    np.testing.assert_allclose(one[:, 0], many[:, 0], atol=1e-5 * count**0.5, rtol=1e-4)
+    np.testing.assert_allclose(one[:, 1:], many[:, 1:], rtol=1e-4)
     np.testing.assert_array_equal(core.evaluate_many(networks, threads=3), many)
     # Among others, the one whose sketch is nearest; the first if several are.
     far = _core.Cubature(
         points.forest, 7, 6, inverse_scale, linear, 0.7, hidden, bias, out, index, sign, base + 9, scale, laws, ranges,
-        error,
+        error, shift,
     )  # fmt: skip
     for x in networks:
         assert _core.evaluate_closest([far, core, core], x) == (1, *core.evaluate(x))
@@ -208,7 +279,8 @@ def test_readout_is_that_of_numpy(isa, units, branching):
         assert _core.evaluate_closest([far], x) == (0, *far.evaluate(x))
     with pytest.raises(ValueError, match="candidates must hold at least one"):
         _core.evaluate_closest([], networks[0])
-    assert core.multiply_adds == points.forest.multiply_adds(7, 6) + 3 * count * (1 + units) + units + 4 * (3 + 2)
+    readout = features * count * (1 + units) + units + (2 * count if features == 7 else 0)
+    assert core.multiply_adds == points.forest.multiply_adds(7, 6) + readout + 4 * (3 + 2)
 
 
 def standard_errors(small, large, laws, ranges, error):
@@ -221,21 +293,6 @@ def standard_errors(small, large, laws, ranges, error):
         likelihood.append(scipy.stats.multivariate_normal(law[:2], covariance).pdf(x.T))
     squared = (likelihood * error[:, None] ** 2).sum(axis=0) / np.sum(likelihood, axis=0)
     return np.sqrt(squared) * np.maximum(1, (small + large) / 2 / np.exp(ranges[2, 1]))
-
-
-def test_python_features_are_the_kernel_s():
-    z = np.linspace(-9, 9, 501, dtype=np.float32)[None]
-    np.testing.assert_allclose(
-        features(z)[0], np.tanh(np.array([[0.5], [1.5], [4.5]]) * z.astype(np.float64)), atol=1e-6
-    )
-
-
-@pytest.mark.parametrize(("values", "slopes"), [(features, rule.slopes), (powers, rule.power_slopes)])
-def test_slopes_are_finite_differences(values, slopes):
-    z = np.linspace(-3, 3, 101, dtype=np.float32)[None]
-    step = np.float32(2**-8)
-    difference = (values(z + step) - values(z - step)) / (2 * step)
-    np.testing.assert_allclose(slopes(values(z)), difference, atol=2e-3)
 
 
 def test_powers_in_the_core_are_those_of_numpy(isa):
@@ -313,9 +370,9 @@ def test_selection_is_nested_and_within_budget(model):
         assert points.forest.multiply_adds(4, 3) <= budget * model.forward_multiply_adds
     assert {tuple(p) for p in small.inputs} <= {tuple(p) for p in large.inputs}
     rule = linear_rule(small, data, 1e-3)
-    greedy = np.mean((rule.predict(data.margins(small)) - data.accuracy) ** 2)
+    greedy = np.mean((data.predict(rule) - data.accuracy) ** 2)
     others = [random_points(model.task, 3, (), len(small), np.random.default_rng(s)) for s in range(8)]
-    errors = [np.mean((linear_rule(p, data, 1e-3).predict(data.margins(p)) - data.accuracy) ** 2) for p in others]
+    errors = [np.mean((data.predict(linear_rule(p, data, 1e-3)) - data.accuracy) ** 2) for p in others]
     assert greedy < np.median(errors)
 
 
@@ -357,13 +414,65 @@ def test_preconditioner_inverts():
         np.testing.assert_allclose(apply(v[:, 0]), want[:, 0], rtol=0, atol=1e-5)
 
 
-def test_gauss_newton_moves_blocks(model):
-    data = training_set(model, 8192)
+def test_parts_are_whole_trees_and_together_all(model):
+    points = random_points(model.task, 5, (2, 3), 23, np.random.default_rng(1))
+    parts = points.parts(4, np.random.default_rng(2))
+    assert np.array_equal(np.sort(np.concatenate(parts)), np.arange(len(points)))
+    roots = [set(points.ancestors[part, 0]) for part in parts]
+    assert sum(map(len, roots)) == 23
+    sizes = [int(points.nodes_of(part).sum()) for part in parts]
+    assert sum(sizes) == len(points.x)
+    assert max(sizes) - min(sizes) <= 2 * len(points.x) // 23
+    assert len(points.parts(99, np.random.default_rng(2))) == 23
+
+
+@pytest.mark.parametrize("features", FEATURES)
+def test_subsets_of_a_rule_add_up_and_go_back(model, features):
+    data = training_set(model, 2048)
     points = random_points(model.task, 3, (2,), 6, np.random.default_rng(1))
-    newton = GaussNewton(data, block=11)
-    rule = newton.run(linear_rule(points, data, 1e-3), 4, data)
-    moved = (rule.points.x != points.x).reshape(-1)
-    assert 0 < moved.sum() <= 11
+    rule = linear_rule(points, data, 1e-3, features)
+    first, second = points.parts(2, np.random.default_rng(2))
+    constant = rule.center + rule.spread * rule.b0
+    total = data.predict(rule.subset(first)) + data.predict(rule.subset(second)) - constant
+    np.testing.assert_allclose(data.predict(rule), total, atol=1e-5)
+    part = rule.subset(first)
+    part = replace(part, linear=2 * part.linear, points=part.points.moved(part.points.x + 0.1), b0=part.b0 + 1)
+    changed = rule.with_subset(first, part)
+    np.testing.assert_array_equal(changed.subset(first).points.x, part.points.x)
+    np.testing.assert_array_equal(changed.subset(second).points.x, rule.subset(second).points.x)
+    total = data.predict(part) + data.predict(replace(rule.subset(second), b0=0.0)) - rule.center
+    np.testing.assert_allclose(data.predict(changed), total, atol=1e-5)
+
+
+def test_training_in_blocks_improves_on_regression(model):
+    data, watch = training_set(model, 8192), training_set(model, 1024, seed=1)
+    points = random_points(model.task, 3, (2,), 3, np.random.default_rng(1))
+    start = plain_rule(points, data)
+    assert not data.predict(start).std()
+    values = []
+
+    def trained(threads):
+        return train_in_blocks(
+            start, replace(data, threads=threads), watch, blocks=2, sweeps=2, steps=4, decay=1e-4, batch=4096,
+            ridges=(1e-4, 1e-3), rng=np.random.default_rng(3), report=lambda rule, value: values.append(value),
+        )  # fmt: skip
+
+    rule = trained(1)
+    assert len(values) == 6
+    assert watch.error(rule) / rule.spread**2 == pytest.approx(values[-1], rel=1e-3)
+    assert watch.error(rule) < 0.9 * watch.error(linear_rule(points, data, 1e-4))
+    assert np.array_equal(trained(2).parameters, rule.parameters)
+
+
+def test_best_outer_layer_fits_units_too_and_never_does_worse(model):
+    data, watch = training_set(model, 4096), training_set(model, 1024, seed=1)
+    points = random_points(model.task, 3, (2,), 6, np.random.default_rng(1))
+    rule = with_units(linear_rule(points, data.part(slice(64)), 0.1, 5), 3, np.random.default_rng(2))
+    better = best_outer_layer(rule, data, watch, (1e-4,))
+    assert watch.error(better) < 0.9 * watch.error(rule)
+    assert (better.out != rule.out).all()
+    assert np.array_equal(better.hidden, rule.hidden)
+    assert best_outer_layer(rule, data, watch, (1e9,)) is rule
 
 
 def test_fit_end_to_end_against_exact_truth(model, advice):

@@ -11,8 +11,8 @@ import outsample as osp
 from conftest import random_rnn
 from outsample import _core
 from outsample.advice import Advice, load_advice
-from outsample.cubature.rule import features, gelu
-from outsample.cubature.transfer import TransferPlan, _regression, fit_transferred, starting_points
+from outsample.cubature.rule import gelu
+from outsample.cubature.transfer import TransferPlan, _regression, features, fit_transferred, starting_points
 
 PLAN = TransferPlan(starts=2, siblings=3, decay=0.01, steps=2, copies=24)
 

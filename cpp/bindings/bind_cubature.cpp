@@ -34,50 +34,81 @@ void check_targets(const outsample::Forest& forest, int outputs) {
                                         std::to_string(target));
 }
 
-Array<float> margins(const outsample::Forest& forest, const Array<float>& weights, int hidden_size, int outputs,
-                     int threads) {
+Array<float> signals(const outsample::Forest& forest, const Array<float>& weights, int hidden_size, int outputs,
+                     bool all, int threads) {
     check_threads(threads);
     check_targets(forest, outputs);
+    if (all && outputs < 3)
+        throw std::invalid_argument("outputs must be at least 3 for there to be two others, got " +
+                                    std::to_string(outputs));
     const auto pointers = rows(weights, hidden_size, outputs);
     const py::ssize_t count = pointers.size();
-    Array<float> result({py::ssize_t(forest.leaves()), count});
+    std::vector<py::ssize_t> shape{forest.leaves()};
+    if (all) shape.push_back(3);
+    shape.push_back(count);
+    Array<float> result(shape);
     float* out = result.mutable_data();
     {
         py::gil_scoped_release release;
-        outsample::point_margins(forest, hidden_size, outputs, pointers.data(), count, out, threads);
+        outsample::point_signals(forest, hidden_size, outputs, pointers.data(), count, all, out, threads);
     }
     return result;
 }
 
-Array<float> logits(const outsample::Forest& forest, const Array<float>& weights, int hidden_size, int outputs,
-                    int threads) {
+// Features of all points of a forest, described by numpy arrays that must live as long.
+outsample::FeatureView feature_view(const outsample::Forest& forest, int outputs, int count,
+                                    const Array<float>& inverse_scale, const Array<float>& shift) {
+    if (count != 3 && count != 5 && count != 7)
+        throw std::invalid_argument("features must be 3, 5 or 7 per point, got " + std::to_string(count));
+    if (count > 3 && outputs < 3) throw std::invalid_argument("more than 3 features per point need 3 outputs or more");
+    const int signals = count == 3 ? 1 : 3;
+    const bool powers = outputs == 1;
+    if (inverse_scale.size() != py::ssize_t(forest.leaves()) * signals)
+        throw std::invalid_argument("inverse_scale must have " + std::to_string(signals) + " entries per point");
+    if (shift.size() != (powers || count > 3 ? forest.leaves() : 0))
+        throw std::invalid_argument("shift must have one entry per point with one output or more than 3 features");
+    return {powers ? outsample::FeatureKind::powers : outsample::FeatureKind::tanh, count, signals,
+            inverse_scale.data(), shift.data()};
+}
+
+Array<float> features(const outsample::Forest& forest, const Array<float>& weights, int hidden_size, int outputs,
+                      const Array<float>& inverse_scale, const Array<float>& shift, const Array<float>& mean,
+                      const Array<float>& inverse_sd, int threads) {
     check_threads(threads);
+    check_targets(forest, outputs);
     const auto pointers = rows(weights, hidden_size, outputs);
-    const py::ssize_t count = pointers.size();
-    Array<float> result({py::ssize_t(forest.leaves()), py::ssize_t(outputs), count});
+    const int per_point = static_cast<int>(mean.size() / forest.leaves());
+    const auto view = feature_view(forest, outputs, per_point, inverse_scale, shift);
+    const py::ssize_t features = py::ssize_t(forest.leaves()) * per_point, count = pointers.size();
+    if (mean.size() != features || inverse_sd.size() != features)
+        throw std::invalid_argument("mean and inverse_sd must have one entry per feature");
+    Array<float> result({features, count});
     float* out = result.mutable_data();
+    const float *at = mean.data(), *by = inverse_sd.data();
     {
         py::gil_scoped_release release;
-        outsample::point_logits(forest, hidden_size, outputs, pointers.data(), count, out, threads);
+        outsample::point_features(forest, hidden_size, outputs, view, at, by, pointers.data(), count, out, threads);
     }
     return result;
 }
 
 Array<float> tangents(const outsample::Forest& forest, const Array<float>& weights, int hidden_size, int outputs,
-                      const Array<float>& coefficients, int threads) {
+                      const Array<float>& inverse_scale, const Array<float>& shift, const Array<float>& coefficients,
+                      int threads) {
     check_threads(threads);
     check_targets(forest, outputs);
     const auto pointers = rows(weights, hidden_size, outputs);
     const py::ssize_t count = pointers.size();
-    if (coefficients.ndim() != 2 || coefficients.shape(0) != forest.leaves() || coefficients.shape(1) != count)
-        throw std::invalid_argument("coefficients must have shape (" + std::to_string(forest.leaves()) + ", " +
-                                    std::to_string(count) + ")");
+    if (coefficients.ndim() != 2 || coefficients.shape(1) != count || coefficients.shape(0) % forest.leaves())
+        throw std::invalid_argument("coefficients must have shape (features, " + std::to_string(count) + ")");
+    const int per_point = static_cast<int>(coefficients.shape(0) / forest.leaves());
+    const auto view = feature_view(forest, outputs, per_point, inverse_scale, shift);
     Array<float> result({py::ssize_t(forest.nodes()), count});
     const float* in = coefficients.data();
     float* out = result.mutable_data();
     {
         py::gil_scoped_release release;
-        outsample::point_tangents(forest, hidden_size, outputs, pointers.data(), count, in, out, threads);
+        outsample::point_tangents(forest, hidden_size, outputs, view, pointers.data(), count, in, out, threads);
     }
     return result;
 }
@@ -153,12 +184,24 @@ void bind_cubature(py::module_& m) {
         .def_property_readonly("leaves", &Forest::leaves)
         .def_property_readonly("nodes", &Forest::nodes)
         .def("multiply_adds", &Forest::multiply_adds, "hidden_size"_a, "outputs"_a)
-        .def("margins", &margins, "weights"_a, "hidden_size"_a, "outputs"_a, "threads"_a = 1,
-             "Margins (leaves, networks).")
-        .def("logits", &logits, "weights"_a, "hidden_size"_a, "outputs"_a, "threads"_a = 1,
-             "Logits (leaves, outputs, networks).")
-        .def("tangents", &tangents, "weights"_a, "hidden_size"_a, "outputs"_a, "coefficients"_a, "threads"_a = 1,
-             "Derivatives (nodes, networks) of the sum over leaves of coefficient times margin.");
+        .def(
+            "margins",
+            [](const Forest& forest, const Array<float>& weights, int hidden_size, int outputs, int threads) {
+                return signals(forest, weights, hidden_size, outputs, false, threads);
+            },
+            "weights"_a, "hidden_size"_a, "outputs"_a, "threads"_a = 1, "Margins (leaves, networks).")
+        .def(
+            "signals",
+            [](const Forest& forest, const Array<float>& weights, int hidden_size, int outputs, int threads) {
+                return signals(forest, weights, hidden_size, outputs, true, threads);
+            },
+            "weights"_a, "hidden_size"_a, "outputs"_a, "threads"_a = 1,
+            "Margins, right answers' logits, and those less the second-best other ones (leaves, 3, networks).")
+        .def("features", &features, "weights"_a, "hidden_size"_a, "outputs"_a, "inverse_scale"_a, "shift"_a, "mean"_a,
+             "inverse_sd"_a, "threads"_a = 1, "Standardised features (features of all leaves, networks).")
+        .def("tangents", &tangents, "weights"_a, "hidden_size"_a, "outputs"_a, "inverse_scale"_a, "shift"_a,
+             "coefficients"_a, "threads"_a = 1,
+             "Derivatives (nodes, networks) of the sum of coefficient times feature.");
 
     m.def("count_correct_at", &count_correct_at, "weights"_a, "hidden_size"_a, "outputs"_a, "x"_a, "target"_a,
           "threads"_a = 1, "How many of the inputs x (count, n) each network (a row of weights) answers correctly.");
@@ -190,6 +233,7 @@ void bind_cubature(py::module_& m) {
                  readout.sketch.sum = {sum.data(), sum.data() + sum.size()};
                  readout.sketch.scale = {scale.data(), scale.data() + scale.size()};
                  readout.inverse_scale = floats(inverse_scale);
+                 readout.features = static_cast<int>(linear.size() / forest.leaves());
                  readout.linear = floats(linear);
                  readout.hidden = floats(hidden);
                  readout.bias = floats(bias);

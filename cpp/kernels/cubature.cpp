@@ -1,12 +1,10 @@
 #include "outsample/cubature.hpp"
 
-#include "vmath.hpp"
+#include "point_features.hpp"
 
 namespace outsample::OUTSAMPLE_ISA {
 
 namespace {
-
-OUTSAMPLE_INLINE vfloat select(vint mask, vfloat a, vfloat b) { return mask ? a : b; }
 
 // Networks in lanes ----------------------------------------------------------------------------------------------
 
@@ -103,16 +101,6 @@ OUTSAMPLE_INLINE void walk_networks(const ForestView& forest, int chunk, const f
         above = below;
         below = swap;
     }
-}
-
-// Target's logit minus the best other one; of one output, the output. Overwrites the target's logit.
-OUTSAMPLE_INLINE vfloat margin_of(const ForestView& forest, int target, float* logits) {
-    if (forest.outputs == 1) return load<vfloat>(logits);
-    const vfloat own = load<vfloat>(logits + target * lanes);
-    vfloat best = broadcast(-3.0e38f);
-    store(logits + target * lanes, best);
-    for (int o = 0; o < forest.outputs; ++o) best = max(best, load<vfloat>(logits + o * lanes));
-    return own - best;
 }
 
 // Points in lanes ------------------------------------------------------------------------------------------------
@@ -243,49 +231,10 @@ OUTSAMPLE_INLINE void walk_points(const ForestView& forest, int chunk, const flo
     }
 }
 
-// The same with a target for each lane.
-OUTSAMPLE_INLINE vfloat margin_of(const ForestView& forest, vint target, const float* logits) {
-    if (forest.outputs == 1) return load<vfloat>(logits);
-    const vfloat nothing = broadcast(-3.0e38f);
-    vfloat own = nothing, best = nothing;
-    for (int o = 0; o < forest.outputs; ++o) {
-        const vfloat value = load<vfloat>(logits + o * lanes);
-        const vint is_target = target == o;
-        own = select(is_target, value, own);
-        best = max(best, select(is_target, nothing, value));
-    }
-    return own - best;
-}
-
 // Readout --------------------------------------------------------------------------------------------------------
 
 // Leaves (or lane groups of them) whose features wait for the readout.
 constexpr int held_leaves = cubature_held_leaves;
-
-// networks = true: a network per lane, one point; false: a point per lane, one network.
-template <bool networks>
-OUTSAMPLE_INLINE vfloat value_at(const float* v, std::int64_t index) {
-    if constexpr (networks)
-        return broadcast(v[index]);
-    else
-        return load<vfloat>(v + index * lanes);
-}
-
-// tanh(a / 2) from exp(a).
-OUTSAMPLE_INLINE vfloat half_tanh(vfloat e) { return broadcast(1.0f) - broadcast(2.0f) / (e + broadcast(1.0f)); }
-
-// tanh to an absolute error of about 3e-7, which is what the readout needs.
-OUTSAMPLE_INLINE vfloat tanh_of(vfloat a) { return half_tanh(vexp(a + a)); }
-
-// tanh(z / 2), tanh(3 z / 2), tanh(9 z / 2) from one exponential.
-OUTSAMPLE_INLINE void three_tanh(vfloat z, vfloat* feature) {
-    const vfloat e = vexp(z);
-    // exp(z) for z held within 9, where the second and third are 1 in float32: the ninth power must stay finite.
-    const vfloat held = min(max(e, broadcast(1.2340980e-4f)), broadcast(8103.0839f)), cube = held * held * held;
-    feature[0] = half_tanh(e);
-    feature[1] = half_tanh(cube);
-    feature[2] = half_tanh(cube * cube * cube);
-}
 
 OUTSAMPLE_INLINE vfloat gelu_of(vfloat a) {
     return broadcast(0.5f) * a * (broadcast(1.0f) + tanh_of(broadcast(0.851f) * a));
@@ -329,14 +278,15 @@ struct Reader {
     __attribute__((always_inline)) Reader(const ReadoutView& view, int leaves, float*& scratch, double* result)
         : readout(view), margins(scratch), sums(result) {
         held = margins + (relative ? leaves * lanes : 0);
-        scratch = held + held_leaves * cubature_temperatures * lanes;
+        scratch = held + held_leaves * readout.features.count * lanes;
         for (int i = 0; i < (1 + readout.units) * lanes; ++i) sums[i] = 0;
     }
     // Leaves come one after the other.
-    __attribute__((always_inline)) void add(int leaf, vfloat margin) {
-        if constexpr (!relative) return read(leaf, margin);
-        store(margins + leaf * lanes, margin);
-        total += max(margin, -margin) * value_at<networks>(readout.inverse_scale, leaf);  // 0 on padding lanes
+    __attribute__((always_inline)) void add(int leaf, const Signals& signals) {
+        if constexpr (!relative) return read(leaf, signals.margin, signals);
+        store(margins + leaf * lanes, signals.margin);
+        total += max(signals.margin, -signals.margin) *
+                 value_at<networks>(readout.features.inverse_scale, leaf);  // 0 on padding lanes
     }
     __attribute__((always_inline)) void finish(int leaves) {
         if constexpr (relative) {
@@ -347,32 +297,25 @@ struct Reader {
             }
             // A dead network's margins are all zero; they stay so.
             const vfloat by = broadcast(static_cast<float>(readout.relative)) / max(total, broadcast(1e-30f));
-            for (int leaf = 0; leaf < leaves; ++leaf) read(leaf, load<vfloat>(margins + leaf * lanes) * by);
+            for (int leaf = 0; leaf < leaves; ++leaf) read(leaf, load<vfloat>(margins + leaf * lanes) * by, Signals{});
         }
         flush();
     }
 
   private:
-    __attribute__((always_inline)) void read(int leaf, vfloat margin) {
-        const vfloat scale = value_at<networks>(readout.inverse_scale, leaf);
-        vfloat feature[cubature_temperatures];
-        if (readout.shift) {
-            feature[0] = (margin - value_at<networks>(readout.shift, leaf)) * scale;
-            feature[1] = feature[0] * feature[0];
-            feature[2] = tanh_of(feature[0]);
-        } else {
-            three_tanh(margin * scale, feature);
-        }
+    __attribute__((always_inline)) void read(int leaf, vfloat margin, const Signals& signals) {
+        vfloat feature[cubature_max_features];
+        features_of<networks>(readout.features, leaf, margin, signals, feature);
         if (count == 0) first = leaf;
-        for (int k = 0; k < cubature_temperatures; ++k)
-            store(held + (count * cubature_temperatures + k) * lanes, feature[k]);
+        float* to = held + count * readout.features.count * lanes;
+        for (int k = 0; k < readout.features.count; ++k) store(to + k * lanes, feature[k]);
         if (++count == held_leaves) flush();
     }
     __attribute__((always_inline)) void flush() {
-        const int rows = 1 + readout.units;
-        const std::int64_t at = static_cast<std::int64_t>(first) * cubature_temperatures * rows;
-        add_features<networks, 8>(rows, rows, readout.weights + at * (networks ? 1 : lanes),
-                                  count * cubature_temperatures, held, sums);
+        const int rows = 1 + readout.units, features = readout.features.count;
+        const std::int64_t at = static_cast<std::int64_t>(first) * features * rows;
+        add_features<networks, 8>(rows, rows, readout.weights + at * (networks ? 1 : lanes), count * features, held,
+                                  sums);
         count = 0;
     }
 };
@@ -390,7 +333,7 @@ void read_points(const ForestView& forest, const ReadoutView& readout, const flo
     for (int chunk = 0; chunk < forest.chunks; ++chunk)
         walk_points<D>(forest, chunk, weights, products, logits, [&](int leaf, const float* of_leaf) {
             const vint target = load<vint>(forest.target + static_cast<std::int64_t>(leaf) * lanes);
-            reader.add(leaf, margin_of(forest, target, of_leaf));
+            reader.add(leaf, signals_of<false>(forest.outputs, target, of_leaf));
         });
     reader.finish(leaves_of(forest));
 }
@@ -405,37 +348,32 @@ void read_networks(const ForestView& forest, const ReadoutView& readout, const f
     for (int chunk = 0; chunk < forest.chunks; ++chunk)
         walk_networks<false>(forest, chunk, packed, products, states, logits, [&](int first, int count, float* tile) {
             for (int p = 0; p < count; ++p, tile += forest.outputs * lanes)
-                reader.add(first + p, margin_of(forest, forest.target[first + p], tile));
+                reader.add(first + p, signals_of<false>(forest.outputs, forest.target[first + p], tile));
         });
     reader.finish(leaves_of(forest));
 }
 
-// Derivative of coefficient * margin with respect to the last state, networks in lanes.
-OUTSAMPLE_INLINE void margin_adjoint(const ForestView& forest, int leaf, const float* logits, const float* W_oh,
-                                     vfloat coefficient, float* adjoint) {
-    const int d = forest.hidden_size, outputs = forest.outputs;
-    if (outputs == 1) {
-        for (int j = 0; j < d; ++j) store(adjoint + j * lanes, coefficient * load<vfloat>(W_oh + j * lanes));
-        return;
-    }
-    const int target = forest.target[leaf];
-    vfloat best = broadcast(-3.0e38f);
-    vint rival = vint{};
-    for (int o = 0; o < outputs; ++o) {
-        if (o == target) continue;
-        const vfloat value = load<vfloat>(logits + o * lanes);
-        const vint better = value > best;
-        best = select(better, value, best);
-        rival = better ? o - vint{} : rival;
-    }
+// Derivative of the features' weighted sum with respect to the last state, networks in lanes. coefficients: a vector
+// per feature.
+OUTSAMPLE_INLINE void leaf_adjoint(const ForestView& forest, const FeatureView& view, int leaf, const float* logits,
+                                   const float* W_oh, const vfloat* coefficients, float* adjoint) {
+    const int d = forest.hidden_size, outputs = forest.outputs, target = forest.target[leaf];
+    const Signals s = signals_of<true>(outputs, target, logits);
+    vfloat feature[cubature_max_features], margin, own, runner_up;
+    features_of<true>(view, leaf, s.margin, s, feature);
+    feature_slopes(view, leaf, feature, coefficients, margin, own, runner_up);
+    own += margin + runner_up;
+    for (int j = 0; j < d; ++j) store(adjoint + j * lanes, own * load<vfloat>(W_oh + (target * d + j) * lanes));
+    if (outputs == 1) return;
     // The state is passed over once: per state, all rivals' columns.
-    for (int j = 0; j < d; ++j) store(adjoint + j * lanes, coefficient * load<vfloat>(W_oh + (target * d + j) * lanes));
     constexpr int together = 8;
     for (int first = 0; first < outputs; first += together) {
         const int count = outputs - first < together ? outputs - first : together;
         vfloat share[together];
         for (int k = 0; k < together; ++k)
-            share[k] = k < count && first + k != target ? select(rival == first + k, coefficient, vfloat{}) : vfloat{};
+            share[k] = k < count && first + k != target ? select(s.best == first + k, margin, vfloat{}) +
+                                                              select(s.second == first + k, runner_up, vfloat{})
+                                                        : vfloat{};
         for (int j = 0; j < d; ++j) {
             vfloat sum = load<vfloat>(adjoint + j * lanes);
             for (int k = 0; k < count; ++k) sum -= share[k] * load<vfloat>(W_oh + ((first + k) * d + j) * lanes);
@@ -456,13 +394,18 @@ void cubature_pack(const float* const* weights, int count, int size, float* pack
         for (int lane = 0; lane < lanes; ++lane) packed[i * lanes + lane] = row[lane][i];
 }
 
-void cubature_margins(const ForestView& forest, const float* packed, float* scratch, float* margins,
-                      std::int64_t stride, int filled, bool logits) {
+namespace {
+
+// Walks all leaves, networks in lanes, for results of several rows per leaf: put(row, vector) stores one.
+template <class Leaf>
+OUTSAMPLE_INLINE void rows_of_leaves(const ForestView& forest, const float* packed, float* scratch, float* out,
+                                     std::int64_t stride, int filled, Leaf leaf_rows) {
     const int d = forest.hidden_size, outputs = forest.outputs;
     float* room = scratch;
     float* states = room + tile_nodes * outputs * lanes;
     float* products = states + tile_nodes * d * lanes;
-    auto put = [&](float* to, vfloat v) {
+    const auto put = [&](std::int64_t row, vfloat v) {
+        float* to = out + row * stride;
         if (filled == lanes)
             store(to, v);
         else
@@ -472,17 +415,39 @@ void cubature_margins(const ForestView& forest, const float* packed, float* scra
         walk_networks<false>(forest, chunk, packed, products, states, room, [&](int first, int count, float* tile) {
             for (int p = 0; p < count; ++p, tile += outputs * lanes) {
                 const std::int64_t leaf = first + p;
-                if (logits)
-                    for (int o = 0; o < outputs; ++o)
-                        put(margins + (leaf * outputs + o) * stride, load<vfloat>(tile + o * lanes));
-                else
-                    put(margins + leaf * stride, margin_of(forest, forest.target[leaf], tile));
+                leaf_rows(leaf, signals_of<false>(outputs, forest.target[leaf], tile), put);
             }
         });
 }
 
-void cubature_tangents(const ForestView& forest, const float* packed, float* scratch, const float* coefficients,
-                       float* tangents, std::int64_t stride, int filled) {
+}  // namespace
+
+void cubature_signals(const ForestView& forest, const float* packed, float* scratch, float* out, std::int64_t stride,
+                      int filled, bool all) {
+    rows_of_leaves(forest, packed, scratch, out, stride, filled,
+                   [&](std::int64_t leaf, const Signals& s, const auto& put) {
+                       if (!all) return put(leaf, s.margin);
+                       put(3 * leaf, s.margin);
+                       put(3 * leaf + 1, s.own);
+                       put(3 * leaf + 2, s.runner_up);
+                   });
+}
+
+void cubature_features(const ForestView& forest, const FeatureView& view, const float* mean, const float* inverse_sd,
+                       const float* packed, float* scratch, float* out, std::int64_t stride, int filled) {
+    rows_of_leaves(forest, packed, scratch, out, stride, filled,
+                   [&](std::int64_t leaf, const Signals& s, const auto& put) {
+                       vfloat feature[cubature_max_features];
+                       features_of<true>(view, leaf, s.margin, s, feature);
+                       for (int k = 0; k < view.count; ++k) {
+                           const std::int64_t row = leaf * view.count + k;
+                           put(row, (feature[k] - broadcast(mean[row])) * broadcast(inverse_sd[row]));
+                       }
+                   });
+}
+
+void cubature_tangents(const ForestView& forest, const FeatureView& view, const float* packed, float* scratch,
+                       const float* coefficients, float* tangents, std::int64_t stride, int filled) {
     const int d = forest.hidden_size, n = forest.seq_len, outputs = forest.outputs;
     const float* W_hi = packed + d * d * lanes;
     const float* W_oh = W_hi + d * lanes;
@@ -500,11 +465,15 @@ void cubature_tangents(const ForestView& forest, const float* packed, float* scr
         walk_networks<true>(forest, chunk, packed, products, states, room, [&](int first, int count, float* logits) {
             for (int p = 0; p < count; ++p) {
                 const int leaf = first + p;
-                float held[lanes];
-                for (int lane = 0; lane < lanes; ++lane)
-                    held[lane] = lane < filled ? coefficients[leaf * stride + lane] : 0.0f;
-                margin_adjoint(forest, leaf, logits + p * outputs * lanes, W_oh, load<vfloat>(held),
-                               own + (leaf - begin[n - 1]) * d * lanes);
+                vfloat c[cubature_max_features];
+                for (int k = 0; k < view.count; ++k) {
+                    const float* from = coefficients + (static_cast<std::int64_t>(leaf) * view.count + k) * stride;
+                    float held[lanes];
+                    for (int lane = 0; lane < lanes; ++lane) held[lane] = lane < filled ? from[lane] : 0.0f;
+                    c[k] = load<vfloat>(held);
+                }
+                leaf_adjoint(forest, view, leaf, logits + p * outputs * lanes, W_oh, c,
+                             own + (leaf - begin[n - 1]) * d * lanes);
             }
         });
         const float* level_states = states;
@@ -582,6 +551,43 @@ void cubature_readout_many(const ForestView& forest, const ReadoutView& readout,
         const vfloat gelu = gelu_of(load<vfloat>(activation) + broadcast(readout.bias[u]));
         add_to(result, gelu * broadcast(readout.out[u]));
     }
+}
+
+void cubature_errors(const SketchView& sketch, const float* packed, float* results) {
+    vfloat levels[2] = {};
+    const int half = sketch.groups / 2;
+    for (int g = 0; g < sketch.groups; ++g) {
+        vfloat sum = broadcast(-sketch.sum[g]);
+        for (int i = g * sketch.size; i < (g + 1) * sketch.size; ++i)
+            sum += broadcast(sketch.sign[i]) * load<vfloat>(packed + sketch.index[i] * lanes);
+        sum *= broadcast(sketch.inverse_scale[g]);
+        levels[g >= half] += sum * sum;
+    }
+    for (vfloat& level : levels) level *= broadcast(1.0f / static_cast<float>(half > 1 ? half : 1));
+    // As ErrorModel computes it for one network.
+    const ErrorModel& error = *sketch.error;
+    const auto of = [](double value) { return broadcast(static_cast<float>(value)); };
+    const auto log_of = [](vfloat x) { return vlog(max(x, broadcast(1.2e-38f))); };
+    const auto within = [&](const ErrorModel::Range& range, vfloat x) {
+        return min(max(x, of(range.least)), of(range.most));
+    };
+    const vfloat s = within(error.small, log_of(levels[0])), l = within(error.large, log_of(levels[1]));
+    const auto log_likelihood = [&](const ErrorModel::Law& law) {
+        const vfloat u = of(law.across) * (s - of(law.small));
+        const vfloat v = of(law.mixed) * (s - of(law.small)) + of(law.down) * (l - of(law.large));
+        return of(law.log_density) - (u * u + v * v) * 0.5f;
+    };
+    vfloat best = broadcast(-3.0e38f), total{}, squared_error{};
+    for (const ErrorModel::Law& law : error.laws) best = max(best, log_likelihood(law));
+    for (const ErrorModel::Law& law : error.laws) {
+        const vfloat likelihood = vexp(log_likelihood(law) - best);
+        total += likelihood;
+        squared_error += likelihood * of(law.squared_error);
+    }
+    const vfloat beyond = log_of((levels[0] + levels[1]) * 0.5f) - of(error.mean.most);
+    store(results, vsqrt(squared_error / total) * vexp(max(beyond, vfloat{})));
+    store(results + lanes, levels[0]);
+    store(results + 2 * lanes, levels[1]);
 }
 
 std::int64_t cubature_count(const ForestView& forest, const float* weights, float* scratch) {

@@ -78,7 +78,7 @@ std::int64_t readout_scratch(const ForestView& forest, const ReadoutView& readou
 
 std::int64_t cubature_scratch(const ForestView& forest) {
     const std::int64_t d = forest.hidden_size;
-    const std::int64_t vectors = cubature_temperatures * cubature_held_leaves + tile_nodes * (forest.outputs + 2 * d) +
+    const std::int64_t vectors = cubature_max_features * cubature_held_leaves + tile_nodes * (forest.outputs + 2 * d) +
                                  (4 * static_cast<std::int64_t>(forest.max_chunk_level) + 2) * d +
                                  static_cast<std::int64_t>(forest.max_chunk_nodes) * d;
     return vectors * cubature_max_lanes;
@@ -133,7 +133,7 @@ ForestView Forest::networks_in_lanes(int hidden_size, int outputs) const {
 
 Cubature::Cubature(Forest forest, int hidden_size, int outputs, Readout readout)
     : forest_(std::move(forest)), hidden_size_(hidden_size), outputs_(outputs), readout_(std::move(readout)) {
-    const std::size_t leaves = forest_.leaves(), features = leaves * cubature_temperatures;
+    const std::size_t leaves = forest_.leaves(), features = leaves * readout_.features;
     const std::size_t units = readout_.bias.size();
     auto require = [](const char* name, std::size_t got, std::size_t wanted) {
         if (got != wanted)
@@ -142,11 +142,15 @@ Cubature::Cubature(Forest forest, int hidden_size, int outputs, Readout readout)
     };
     if (hidden_size < 1) throw std::invalid_argument("hidden_size must be positive");
     if (outputs < 1) throw std::invalid_argument("outputs must be positive");
-    require("inverse_scale", readout_.inverse_scale.size(), leaves);
+    const bool rich = readout_.features != 3;
+    if (rich && readout_.features != 5 && readout_.features != 7)
+        throw std::invalid_argument("features must be 3, 5 or 7 per point, got " + std::to_string(readout_.features));
+    if (rich && outputs < 3) throw std::invalid_argument("more than 3 features per point need 3 outputs or more");
+    require("inverse_scale", readout_.inverse_scale.size(), leaves * signals());
     require("linear", readout_.linear.size(), features);
     require("hidden", readout_.hidden.size(), features * units);
     require("out", readout_.out.size(), units);
-    if (!readout_.shift.empty()) require("shift", readout_.shift.size(), leaves);
+    require("shift", readout_.shift.size(), rich || outputs == 1 ? leaves : 0);
     if (readout_.relative && !readout_.shift.empty())
         throw std::invalid_argument("relative must be false where there is a shift");
     const Sketch& sketch = readout_.sketch;
@@ -162,6 +166,8 @@ Cubature::Cubature(Forest forest, int hidden_size, int outputs, Readout readout)
     for (double scale : sketch.scale)
         if (!(scale > 0)) throw std::invalid_argument("scale must be positive");
     for (double scale : sketch.scale) inverse_scale_.push_back(1 / scale);
+    sketch_sum_.assign(sketch.sum.begin(), sketch.sum.end());
+    sketch_inverse_scale_.assign(inverse_scale_.begin(), inverse_scale_.end());
     for (int target : forest_.target())
         if (target < 0 || target >= outputs)
             throw std::invalid_argument("target must be between 0 and " + std::to_string(outputs - 1) + ", got " +
@@ -176,13 +182,13 @@ Cubature::Cubature(Forest forest, int hidden_size, int outputs, Readout readout)
 }
 
 int Cubature::units() const {
-    return static_cast<int>(readout_.hidden.size()) / (forest_.leaves() * cubature_temperatures);
+    return static_cast<int>(readout_.hidden.size()) / (forest_.leaves() * readout_.features);
 }
 
 // Every level fills its lane groups one after the other. Prefixes are sorted by the one that they extend, so those that
 // a group extends stand in two neighbouring groups at most.
 Cubature::Lanes Cubature::arrange(int lanes) const {
-    const int n = forest_.seq_len(), rows = cubature_temperatures * (1 + units());
+    const int n = forest_.seq_len(), rows = readout_.features * (1 + units());
     Lanes result;
     result.lanes = lanes;
     result.level_begin.push_back(0);
@@ -215,7 +221,7 @@ Cubature::Lanes Cubature::arrange(int lanes) const {
             }
         };
         gather(result.target, forest_.target(), 1, 0);
-        gather(result.inverse_scale, readout_.inverse_scale, 1, 0);
+        for (int k = 0; k < signals(); ++k) gather(result.inverse_scale, readout_.inverse_scale, signals(), k);
         if (!readout_.shift.empty()) gather(result.shift, readout_.shift, 1, 0);
         for (int k = 0; k < rows; ++k) gather(result.weights, weights_, rows, k);
     }
@@ -223,10 +229,10 @@ Cubature::Lanes Cubature::arrange(int lanes) const {
 }
 
 long long Cubature::multiply_adds() const {
-    const long long features = static_cast<long long>(forest_.leaves()) * cubature_temperatures;
-    const long long units = static_cast<long long>(readout_.hidden.size()) / features;
-    const long long relative = readout_.relative ? 2 * forest_.leaves() : 0;
-    return forest_.multiply_adds(hidden_size_, outputs_) + features * (1 + units) + units + relative +
+    const long long features = static_cast<long long>(forest_.leaves()) * readout_.features;
+    // Margins are divided by their mean, or two features are squares.
+    const long long more = readout_.relative || readout_.features == 7 ? 2 * forest_.leaves() : 0;
+    return forest_.multiply_adds(hidden_size_, outputs_) + features * (1 + units()) + units() + more +
            static_cast<long long>(readout_.sketch.index.size() + 2 * readout_.sketch.sum.size());
 }
 
@@ -259,18 +265,24 @@ const Cubature::Lanes& Cubature::arranged() const {
     return *std::find_if(arranged_.begin(), arranged_.end(), [&](const Lanes& l) { return l.lanes == lanes; });
 }
 
+ReadoutView Cubature::readout_view(const std::vector<float>& inverse_scale, const std::vector<float>& weights,
+                                   const std::vector<float>& shift) const {
+    const FeatureView features{outputs_ == 1 ? FeatureKind::powers : FeatureKind::tanh, readout_.features, signals(),
+                               inverse_scale.data(), shift.data()};
+    return {features,
+            units(),
+            weights.data(),
+            readout_.bias.data(),
+            readout_.out.data(),
+            readout_.relative ? forest_.leaves() : 0};
+}
+
 CubatureResult Cubature::evaluate(const float* weights) const {
     const Lanes& a = arranged();
     const ForestView view{
         hidden_size_, forest_.seq_len(), outputs_, a.level_begin.data(), a.parent.data(), a.source.data(),
         a.x.data(),   a.target.data(),   1,        a.chunk_begin.data(), a.max_level,     0};
-    const ReadoutView readout{units(),
-                              a.inverse_scale.data(),
-                              a.weights.data(),
-                              readout_.bias.data(),
-                              readout_.out.data(),
-                              a.shift.empty() ? nullptr : a.shift.data(),
-                              readout_.relative ? forest_.leaves() : 0};
+    const ReadoutView readout = readout_view(a.inverse_scale, a.weights, a.shift);
     // Kept between calls: an allocation would cost as much as the smallest rules.
     thread_local std::vector<float> scratch;
     thread_local std::vector<double> sums;
@@ -315,54 +327,58 @@ void Cubature::evaluate_many(const float* const* weights, std::int64_t count, Cu
         return;
     }
     const ForestView view = forest_.networks_in_lanes(hidden_size_, outputs_);
-    const ReadoutView readout{units(),
-                              readout_.inverse_scale.data(),
-                              weights_.data(),
-                              readout_.bias.data(),
-                              readout_.out.data(),
-                              readout_.shift.empty() ? nullptr : readout_.shift.data(),
-                              readout_.relative ? forest_.leaves() : 0};
+    const ReadoutView readout = readout_view(readout_.inverse_scale, weights_, readout_.shift);
+    const SketchView sketch{
+        static_cast<int>(readout_.sketch.sum.size()),
+        static_cast<int>(readout_.sketch.index.size() / std::max<std::size_t>(1, readout_.sketch.sum.size())),
+        readout_.sketch.index.data(),
+        readout_.sketch.sign.data(),
+        sketch_sum_.data(),
+        sketch_inverse_scale_.data(),
+        &readout_.error};
+    const int lanes = OUTSAMPLE_KERNEL(cubature_lanes)();
     for_lane_groups(view, weights, count, readout_scratch(view, readout), threads,
                     [&](std::int64_t first, int filled, const float* packed, float* scratch) {
                         thread_local std::vector<double> sums;
                         sums.resize((1 + units()) * cubature_max_lanes);
                         OUTSAMPLE_KERNEL(cubature_readout_many)(view, readout, packed, scratch, sums.data());
-                        for (int lane = 0; lane < filled; ++lane) {
-                            CubatureResult& result = results[first + lane];
-                            result = noise(weights[first + lane]);
-                            result.value = sums[lane] + readout_.intercept;
-                            result.standard_error = readout_.error(result.small, result.large);
-                        }
+                        float errors[3 * cubature_max_lanes];
+                        OUTSAMPLE_KERNEL(cubature_errors)(sketch, packed, errors);
+                        for (int lane = 0; lane < filled; ++lane)
+                            results[first + lane] = {sums[lane] + readout_.intercept, errors[lane],
+                                                     errors[lanes + lane], errors[2 * lanes + lane]};
                     });
 }
 
-void point_margins(const Forest& forest, int hidden_size, int outputs, const float* const* weights, std::int64_t count,
-                   float* margins, int threads) {
+void point_signals(const Forest& forest, int hidden_size, int outputs, const float* const* weights, std::int64_t count,
+                   bool all, float* signals, int threads) {
     const ForestView view = forest.networks_in_lanes(hidden_size, outputs);
     for_lane_groups(view, weights, count, cubature_scratch(view), threads,
                     [&](std::int64_t first, int filled, const float* packed, float* scratch) {
-                        OUTSAMPLE_KERNEL(cubature_margins)
-                        (view, packed, scratch, margins + first, count, filled, false);
+                        OUTSAMPLE_KERNEL(cubature_signals)
+                        (view, packed, scratch, signals + first, count, filled, all);
                     });
 }
 
-void point_logits(const Forest& forest, int hidden_size, int outputs, const float* const* weights, std::int64_t count,
-                  float* logits, int threads) {
+void point_features(const Forest& forest, int hidden_size, int outputs, const FeatureView& features, const float* mean,
+                    const float* inverse_sd, const float* const* weights, std::int64_t count, float* result,
+                    int threads) {
     const ForestView view = forest.networks_in_lanes(hidden_size, outputs);
     for_lane_groups(view, weights, count, cubature_scratch(view), threads,
                     [&](std::int64_t first, int filled, const float* packed, float* scratch) {
-                        OUTSAMPLE_KERNEL(cubature_margins)
-                        (view, packed, scratch, logits + first, count, filled, true);
+                        OUTSAMPLE_KERNEL(cubature_features)
+                        (view, features, mean, inverse_sd, packed, scratch, result + first, count, filled);
                     });
 }
 
-void point_tangents(const Forest& forest, int hidden_size, int outputs, const float* const* weights, std::int64_t count,
-                    const float* coefficients, float* tangents, int threads) {
+void point_tangents(const Forest& forest, int hidden_size, int outputs, const FeatureView& features,
+                    const float* const* weights, std::int64_t count, const float* coefficients, float* tangents,
+                    int threads) {
     const ForestView view = forest.networks_in_lanes(hidden_size, outputs);
     for_lane_groups(view, weights, count, cubature_scratch(view), threads,
                     [&](std::int64_t first, int filled, const float* packed, float* scratch) {
                         OUTSAMPLE_KERNEL(cubature_tangents)
-                        (view, packed, scratch, coefficients + first, tangents + first, count, filled);
+                        (view, features, packed, scratch, coefficients + first, tangents + first, count, filled);
                     });
 }
 

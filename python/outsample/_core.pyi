@@ -23,14 +23,27 @@ class Forest:
     def margins(
         self, weights: NDArray[np.float32], hidden_size: int, outputs: int, threads: int = 1
     ) -> NDArray[np.float32]: ...
-    def logits(
+    def signals(
         self, weights: NDArray[np.float32], hidden_size: int, outputs: int, threads: int = 1
+    ) -> NDArray[np.float32]: ...
+    def features(
+        self,
+        weights: NDArray[np.float32],
+        hidden_size: int,
+        outputs: int,
+        inverse_scale: NDArray[np.float32],
+        shift: NDArray[np.float32],
+        mean: NDArray[np.float32],
+        inverse_sd: NDArray[np.float32],
+        threads: int = 1,
     ) -> NDArray[np.float32]: ...
     def tangents(
         self,
         weights: NDArray[np.float32],
         hidden_size: int,
         outputs: int,
+        inverse_scale: NDArray[np.float32],
+        shift: NDArray[np.float32],
         coefficients: NDArray[np.float32],
         threads: int = 1,
     ) -> NDArray[np.float32]: ...

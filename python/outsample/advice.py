@@ -11,16 +11,20 @@ level_sizes        (n,)                     distinct prefixes of each length; th
 parent             (nodes,)                 index of the prefix that each prefix extends, within its level
 x                  (nodes,)                 last input of each prefix
 target             (points,)                right answer at each point
-inverse_scale      (points,)                1 / standard deviation of the margin over the ensemble
-linear             (points, 3)              weights of tanh(0.5 z), tanh(1.5 z), tanh(4.5 z), z = margin x inverse_scale
-hidden, bias, out  (points, 3, u), (u,) x 2 small network on the same features; u may be 0
+inverse_scale      (points,) or (points, 3) what the margin, or all three signals, are multiplied by
+linear             (points, F)              weights of the F features of each point: 3, 5 or 7
+hidden, bias, out  (points, F, u), (u,) x 2 small network on the same features; u may be 0
 intercept          ()                       constant term
-shift              (points,)                median task only: mean of the output over the ensemble; the features are
-                                            then z, z^2, tanh z of z = (output - shift) x inverse_scale
+shift              (points,)                subtracted from the right answer's logit; if F > 3, or the median task
 error              (laws,)                  root mean squared error under each law of noise
 ================== ======================== ==================================================================
 
-and for all sizes together
+With z the margin (the right answer's logit less the best other one) times its scale, features are tanh(0.5 z),
+tanh(1.5 z), tanh(4.5 z); from F = 5 on also tanh of the right answer's logit less ``shift`` and tanh of that logit less
+the second-best other one, each times its scale; with F = 7 also the squares of the first two. For the median task they
+are z, z^2 and tanh z of z = (output - shift) x inverse_scale.
+
+For all sizes together there are
 
 ============================= =================== ==============================================================
 array                         shape               meaning
@@ -67,7 +71,7 @@ _MAX_BYTES = 1 << 26
 _ARRAYS = (
     "level_sizes", "parent", "x", "target", "inverse_scale", "linear", "hidden", "bias", "out", "intercept", "error",
 )  # fmt: skip
-#: Only for the median task.
+#: Where there is something to subtract.
 _OPTIONAL = ("shift",)
 _SKETCH = ("index", "sign", "sum", "scale", "laws", "levels")
 

@@ -62,22 +62,34 @@ class Forest {
     int max_chunk_level_ = 0, max_chunk_nodes_ = 0;
 };
 
-// The readout. Features of a leaf with margin m are tanh(0.5 z), tanh(1.5 z), tanh(4.5 z) with z = m * inverse_scale,
-// or z, z^2, tanh(z) with z = (m - shift) * inverse_scale where there is a shift (one output, mean squared error);
-// value = intercept + sum of linear * feature + sum over units of out * gelu(bias + sum of hidden * feature), where
-// gelu(a) = a (1 + tanh(0.851 a)) / 2. In a relative readout z = m * inverse_scale / (mean over leaves of |m| *
-// inverse_scale) instead, so that the scale of a network's logits does not matter.
-struct ReadoutView {
-    int units;                   // hidden units, 0: linear
-    const float* inverse_scale;  // per leaf (and lane)
-    const float* weights;        // 3 x (1 + units) per leaf (and lane): linear, hidden; 0 on padding lanes
-    const float* bias;           // units
-    const float* out;            // units
-    const float* shift;          // per leaf (and lane), or null
-    int relative;                // leaves that the mean of |m| * inverse_scale is over; 0: not relative
+// Features of a leaf. With z the margin times its scale:
+//   3 features: tanh(0.5 z), tanh(1.5 z), tanh(4.5 z);
+//   5 features: besides, tanh of the right answer's logit less `shift`, and tanh of how far that logit is above the
+//               second-best other one, each times a scale of its own;
+//   7 features: besides, the squares of the first two.
+// Powers, of the output less `shift` times its scale (one output, mean squared error), are z, z^2, tanh(z).
+enum class FeatureKind { tanh, powers };
+struct FeatureView {
+    FeatureKind kind;
+    int count;                   // 3, 5 or 7; powers: 3
+    int signals;                 // scales per leaf: 1 for 3 features, else 3
+    const float* inverse_scale;  // signals per leaf (and lane)
+    const float* shift;          // per leaf (and lane); of 3 tanh features, null
 };
 
-constexpr int cubature_temperatures = 3;
+// The readout: value = intercept + sum of linear * feature + sum over units of out * gelu(bias + sum of hidden *
+// feature), where gelu(a) = a (1 + tanh(0.851 a)) / 2. In a relative readout (3 tanh features) z = m * inverse_scale /
+// (mean over leaves of |m| * inverse_scale) instead, so that the scale of a network's logits does not matter.
+struct ReadoutView {
+    FeatureView features;
+    int units;             // hidden units, 0: linear
+    const float* weights;  // features x (1 + units) per leaf (and lane): linear, hidden; 0 on padding lanes
+    const float* bias;     // units
+    const float* out;      // units
+    int relative;          // leaves that the mean of |m| * inverse_scale is over; 0: not relative
+};
+
+constexpr int cubature_max_features = 7;
 constexpr int cubature_max_lanes = 16;
 constexpr int cubature_held_leaves = 32;
 
@@ -111,6 +123,16 @@ struct ErrorModel {
     double operator()(double small_noise, double large_noise) const;
 };
 
+// Both for the kernel that takes many networks, which computes in float32.
+struct SketchView {
+    int groups, size;
+    const int* index;            // groups x size
+    const float* sign;           // groups x size
+    const float* sum;            // groups
+    const float* inverse_scale;  // groups
+    const ErrorModel* error;
+};
+
 struct CubatureResult {
     double value;
     double standard_error;
@@ -121,15 +143,16 @@ struct CubatureResult {
 class Cubature {
   public:
     struct Readout {
+        int features = 3;
         std::vector<float> inverse_scale, linear, hidden, bias, out;
-        std::vector<float> shift;  // per leaf, or empty
+        std::vector<float> shift;  // per leaf, or empty: with one output and with more than 3 features
         double intercept = 0;
         bool relative = false;  // not with a shift
         Sketch sketch;
         ErrorModel error;
     };
     // A sketch has an even number of groups.
-    // linear: leaves x 3; hidden: leaves x 3 x units; bias and out: units.
+    // linear: leaves x features; hidden: leaves x features x units; bias and out: units.
     Cubature(Forest forest, int hidden_size, int outputs, Readout readout);
 
     int hidden_size() const { return hidden_size_; }
@@ -162,27 +185,35 @@ class Cubature {
     Lanes arrange(int lanes) const;
     const Lanes& arranged() const;  // for the instruction set in use
     int units() const;
+    int signals() const { return readout_.features == 3 ? 1 : 3; }
+    ReadoutView readout_view(const std::vector<float>& inverse_scale, const std::vector<float>& weights,
+                             const std::vector<float>& shift) const;
 
     Forest forest_;
     int hidden_size_, outputs_;
     Readout readout_;
     std::vector<float> weights_;         // of the readout, as in ReadoutView
     std::vector<double> inverse_scale_;  // of the sketch
+    std::vector<float> sketch_sum_, sketch_inverse_scale_;
     std::vector<Lanes> arranged_;
 };
 
-// Margins at all leaves of many networks: target's logit minus the best other one. margins: leaves x count.
-void point_margins(const Forest& forest, int hidden_size, int outputs, const float* const* weights, std::int64_t count,
-                   float* margins, int threads);
+// Margins at all leaves of many networks: target's logit minus the best other one; of one output, the output. With
+// `all`, three rows per leaf: margin, target's logit, and that minus the second-best other one. signals: rows x count.
+void point_signals(const Forest& forest, int hidden_size, int outputs, const float* const* weights, std::int64_t count,
+                   bool all, float* signals, int threads);
 
-// Logits at all leaves of many networks: leaves x outputs x count.
-void point_logits(const Forest& forest, int hidden_size, int outputs, const float* const* weights, std::int64_t count,
-                  float* logits, int threads);
+// (feature - mean) * inverse_sd at all leaves of many networks. mean, inverse_sd: leaves x features; result: leaves x
+// features x count.
+void point_features(const Forest& forest, int hidden_size, int outputs, const FeatureView& features, const float* mean,
+                    const float* inverse_sd, const float* const* weights, std::int64_t count, float* result,
+                    int threads);
 
-// Derivative of sum over leaves of coefficient * margin with respect to the input at every node, per network.
-// coefficients: leaves x count; tangents: nodes x count.
-void point_tangents(const Forest& forest, int hidden_size, int outputs, const float* const* weights, std::int64_t count,
-                    const float* coefficients, float* tangents, int threads);
+// Derivative of the sum over leaves and features of coefficient * feature with respect to the input at every node, per
+// network. coefficients: leaves x features x count; tangents: nodes x count.
+void point_tangents(const Forest& forest, int hidden_size, int outputs, const FeatureView& features,
+                    const float* const* weights, std::int64_t count, const float* coefficients, float* tangents,
+                    int threads);
 
 // How many of the given inputs (count x n, with their right answers) each network answers correctly.
 void count_correct_at(int hidden_size, int seq_len, int outputs, const float* const* weights, std::int64_t networks,
@@ -195,18 +226,23 @@ std::int64_t cubature_scratch(const ForestView& forest);
 // values without the intercept: one, or one per lane, followed by room for sums.
 OUTSAMPLE_DECLARE_KERNEL(int, cubature_lanes, ())
 OUTSAMPLE_DECLARE_KERNEL(void, cubature_pack, (const float* const* weights, int count, int size, float* packed))
-OUTSAMPLE_DECLARE_KERNEL(void, cubature_margins,
-                         (const ForestView& forest, const float* packed, float* scratch, float* margins,
-                          std::int64_t stride, int filled, bool logits))
+OUTSAMPLE_DECLARE_KERNEL(void, cubature_signals,
+                         (const ForestView& forest, const float* packed, float* scratch, float* out,
+                          std::int64_t stride, int filled, bool all))
+OUTSAMPLE_DECLARE_KERNEL(void, cubature_features,
+                         (const ForestView& forest, const FeatureView& view, const float* mean, const float* inverse_sd,
+                          const float* packed, float* scratch, float* out, std::int64_t stride, int filled))
 OUTSAMPLE_DECLARE_KERNEL(void, cubature_tangents,
-                         (const ForestView& forest, const float* packed, float* scratch, const float* coefficients,
-                          float* tangents, std::int64_t stride, int filled))
+                         (const ForestView& forest, const FeatureView& view, const float* packed, float* scratch,
+                          const float* coefficients, float* tangents, std::int64_t stride, int filled))
 OUTSAMPLE_DECLARE_KERNEL(void, cubature_readout_one,
                          (const ForestView& forest, const ReadoutView& readout, const float* weights, float* scratch,
                           double* result))
 OUTSAMPLE_DECLARE_KERNEL(void, cubature_readout_many,
                          (const ForestView& forest, const ReadoutView& readout, const float* packed, float* scratch,
                           double* result))
+// Standard errors, and noise of small and large weights: one per lane each, one after the other.
+OUTSAMPLE_DECLARE_KERNEL(void, cubature_errors, (const SketchView& sketch, const float* packed, float* results))
 OUTSAMPLE_DECLARE_KERNEL(std::int64_t, cubature_count, (const ForestView& forest, const float* weights, float* scratch))
 
 }  // namespace outsample

@@ -17,8 +17,10 @@ from outsample._cache import write_atomically
 from outsample._progress import Progress
 from outsample.advice import Advice, AdviceSize
 from outsample.cubature import labels as labelling
+from outsample.cubature.blocks import train_in_blocks
+from outsample.cubature.gauss_newton import GaussNewton
 from outsample.cubature.points import Points, random_points
-from outsample.cubature.rule import GaussNewton, Rule, TrainingSet, best_linear_rule, linear_rule, with_units
+from outsample.cubature.rule import Rule, TrainingSet, best_outer_layer, linear_rule, plain_rule, with_units
 from outsample.cubature.selection import Selection
 from outsample.models import RNN
 from outsample.noise import NoiseEnsemble, require_fitting
@@ -55,10 +57,13 @@ class Effort:
         How many rules are fitted from different candidates, of which the best is kept.
     batch : int
         Networks that the first step is computed from.
-    block : int
-        Inputs moved in one step; the others stay where they are.
     decay : float
         Penalty on the squared weights of the readout during the steps.
+    features : int
+        Features per point; 3 wherever a network has fewer than three outputs.
+    blocks, sweeps : int
+        If there is more than one block, the rule is linear and trained in parts (`train_in_blocks`), ``linear_steps``
+        in each visit of one, instead of all at once.
     """
 
     branching: tuple[int, ...]
@@ -67,19 +72,20 @@ class Effort:
     steps: int
     starts: int = 1
     batch: int = 32768
-    block: int = 6000
     decay: float = 1e-4
+    features: int = 7
+    blocks: int = 1
+    sweeps: int = 0
 
 
 def effort(size: int) -> Effort:
     """What works best at a size: deep trees and a richer readout for small ones."""
     if size <= 64:
-        return Effort((2, 2, 2, 2, 2, 2, 8), 12, 6, 40, starts=4)
+        return Effort((2, 2, 2, 2, 2, 2, 8), 8, 6, 40, starts=4 if size <= 16 else 2)
     if size <= 256:
-        return Effort((2, 2, 2, 2, 8), 8, 8, 24)
-    if size <= 1024:
-        return Effort((2, 4), 4, 8, 24)
-    return Effort((2,), 4, 8, 16, block=4000)
+        return Effort((2, 2, 2, 2, 8), 6, 8, 24)
+    branching = (2, 4) if size <= 1024 else (2,)
+    return Effort(branching, 0, 5, 0, blocks=max(2, size // 512), sweeps=3)
 
 
 def parse_law(name: str) -> tuple[Literal["multiplicative", "additive"], float]:
@@ -222,9 +228,9 @@ def arrays_of(rule: Rule) -> dict[str, NDArray[Any]]:
     linear = rule.spread * rule.linear / rule.sd
     hidden = rule.hidden / rule.sd
     small: dict[str, Any] = {
-        "inverse_scale": 1 / rule.scale,
-        "linear": linear.reshape(count, 3),
-        "hidden": hidden.reshape(rule.units, count, 3).transpose(1, 2, 0),
+        "inverse_scale": np.squeeze(1 / rule.scale, axis=1) if rule.scale.shape[1] == 1 else 1 / rule.scale,
+        "linear": linear.reshape(count, -1),
+        "hidden": hidden.reshape(rule.units, count, -1).transpose(1, 2, 0),
         "bias": rule.bias - hidden @ rule.mean,
         "out": rule.spread * rule.out,
         "x": rule.points.x,
@@ -340,6 +346,10 @@ def _plain_variances(model: RNN, data: _Labelled, laws: int, seed: int, threads:
     return result
 
 
+#: Penalties that the last regression is tried with.
+_RIDGES = (3e-5, 1e-4, 3e-4, 1e-3)
+
+
 def _selection_networks(size: int) -> int:
     """Networks that points are chosen by: several for each point."""
     return int(np.clip(64 * size, 4096, 16384))
@@ -352,6 +362,7 @@ def _fit_rule(
     # Some networks say when to stop, which penalty is best, and which rule.
     cut = len(data) - min(len(data) // 8, 16384)
     used, watch = data.part(slice(cut)), data.part(slice(cut, None))
+    features = plan.features if data.outputs >= 3 else 3
 
     def report(step: int, current: Rule, value: float) -> None:
         bar.advance(note=f"size {size}: {value:.3g}")
@@ -362,17 +373,24 @@ def _fit_rule(
         roots = max(1, candidates // int(np.prod(branching)))
         pool = random_points(model.task, model.seq_len, branching, roots, rng)
         selection = Selection(pool, data.part(slice(_selection_networks(size))))
-        readout = 3 * (1 + plan.units)
-        selection.costs[pool.level_begin[-2] :] += readout  # a point's share of the readout
+        # A point's share of the readout, squares included.
+        selection.costs[pool.level_begin[-2] :] += features * (1 + plan.units) + 2 * (features == 7)
         points = selection.choose(size * model.forward_multiply_adds - plan.units - _sketch_cost(model))
         del selection
         bar.advance()
-        rule = linear_rule(points, used.part(slice(65536)), ridge=3e-4)
-        newton = GaussNewton(used, decay=plan.decay, batch=plan.batch, block=plan.block, rng=rng)
+        if plan.blocks > 1:
+            return train_in_blocks(
+                plain_rule(points, used, features), used, watch, blocks=plan.blocks, sweeps=plan.sweeps,
+                steps=plan.linear_steps, decay=plan.decay, batch=plan.batch, ridges=_RIDGES, rng=rng,
+                report=lambda rule, value: report(0, rule, value),
+            )  # fmt: skip
+        first = used.part(slice(max(8192, 3 * features * len(points))))
+        rule = linear_rule(points, first, ridge=3e-4, features=features)
+        newton = GaussNewton(used, decay=plan.decay, batch=plan.batch)
         rule = newton.run(rule, plan.linear_steps, watch, report)
-        if not plan.units:
-            return best_linear_rule(rule.points, used, watch)
-        return newton.run(with_units(rule, plan.units, rng), plan.steps, watch, report)
+        if plan.units:
+            rule = newton.run(with_units(rule, plan.units, rng), plan.steps, watch, report)
+        return best_outer_layer(rule, used, watch, _RIDGES)
 
     return min((fitted(start) for start in range(plan.starts)), key=watch.error)
 
@@ -522,7 +540,8 @@ def fit_cubature(
         plan = plans[size]
         name = f"size-{size}"
         began = time.monotonic()
-        with Progress(plan.starts * (1 + plan.linear_steps + plan.steps), name, enabled=progress) as bar:
+        visits = plan.blocks * (1 + plan.sweeps) if plan.blocks > 1 else plan.linear_steps + plan.steps
+        with Progress(plan.starts * (1 + visits), name, enabled=progress) as bar:
             stored = _load_rule(stages, name)
             if stored is None:
                 rule = _fit_rule(model, size, plan, data, seed, candidates, bar)
@@ -533,13 +552,12 @@ def fit_cubature(
         rule, own_seconds = stored
         seconds += own_seconds
         # A step: values, derivatives, and five judgements.
-        steps = plan.linear_steps + plan.steps
+        steps = plan.sweeps * plan.linear_steps if plan.blocks > 1 else plan.linear_steps + plan.steps
         per_step = 4 * min(plan.batch, networks // 2) + 5 * min(16384, networks // 4)
         evaluated += plan.starts * (
             candidates * min(networks, _selection_networks(size)) + size * (3.0 * networks + steps * per_step)
         )
-        prediction = rule.predict(test.margins(rule.points))
-        errors = _errors(prediction - held.halves, held.law, len(laws))
+        errors = _errors(test.predict(rule) - held.halves, held.law, len(laws))
         equivalents = {law: float(plain_held[i] / errors[i] ** 2) for i, law in enumerate(laws)}
         arrays = arrays_of(rule) | {"error": errors}
         result[size] = AdviceSize(size, arrays, data.hidden_size, data.outputs, sketch, equivalents)

@@ -63,6 +63,18 @@ class Points:
             within = self.parent[paths[:, t]]
         return paths
 
+    def parts(self, count: int, rng: np.random.Generator) -> list[NDArray[np.intp]]:
+        """The points in random parts of about the same number of nodes, whole trees each, in ascending order."""
+        root = self.ancestors[:, 0]
+        nodes = np.zeros(int(self.level_sizes[0]), dtype=np.int64)
+        for t in range(self.seq_len):  # every node counts once, for the tree of its first leaf
+            _, first = np.unique(self.ancestors[:, t], return_index=True)
+            nodes += np.bincount(root[first], minlength=len(nodes))
+        order = rng.permutation(len(nodes))
+        part = np.empty(len(nodes), dtype=np.int64)
+        part[order] = np.minimum((np.cumsum(nodes[order]) - 1) * count // nodes.sum(), count - 1)
+        return [found for i in range(count) if (found := np.flatnonzero(part[root] == i)).size]
+
     @property
     def inputs(self) -> NDArray[np.float32]:
         """The points themselves, shape (points, n)."""
@@ -72,10 +84,15 @@ class Points:
         """The same forest and answers with other inputs."""
         return Points(self.level_sizes, self.parent, x.astype(np.float32), self.target)
 
+    def nodes_of(self, points: NDArray[np.integer]) -> NDArray[np.bool_]:
+        """Which nodes (a mask) stand on the way to any of the points."""
+        keep = np.zeros(len(self.x), dtype=bool)
+        keep[self.ancestors[points]] = True
+        return keep
+
     def subset(self, points: NDArray[np.integer]) -> Points:
         """The forest of some of the points, in their present order."""
-        keep = np.zeros(len(self.x), dtype=bool)
-        keep[self.ancestors[np.sort(points)]] = True
+        keep = self.nodes_of(points)
         index = np.cumsum(keep) - 1
         begin = self.level_begin
         sizes = np.array([keep[a:b].sum() for a, b in pairwise(begin)], dtype=np.int32)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 
 from outsample.cubature.points import Points
 from outsample.cubature.rule import TrainingSet
+
+_PARTS = 4
 
 
 class Selection:
@@ -34,7 +38,13 @@ class Selection:
         feature -= (feature @ (data.importance / len(data)).astype(np.float32))[:, None]
         feature *= data.root
         center = (data.importance * data.accuracy).mean()
-        self.gram = feature @ feature.T
+        # In parts of the networks, which threads work on; added in order, so that their number does not matter.
+        parts = data.blocks(-(-len(data) // _PARTS))
+        with ThreadPoolExecutor(min(data.threads, 2)) as pool:  # each holds a Gram matrix
+            grams = pool.map(lambda part: feature[:, part] @ feature[:, part].T, parts)
+            self.gram = next(grams)
+            for gram in grams:
+                self.gram += gram
         self.moment = (feature @ (data.root * (data.accuracy - center)).astype(np.float32)).astype(np.float64)
         self.ridge = ridge * len(data)
         self.costs = candidates.node_costs(data.hidden_size, data.outputs).astype(np.float64)

@@ -29,7 +29,7 @@ from outsample.advice import Advice, AdviceSize
 from outsample.cubature import labels as labelling
 from outsample.cubature.fit import noisy_copies, parse_law
 from outsample.cubature.points import Points
-from outsample.cubature.rule import features, gelu, slopes
+from outsample.cubature.rule import gelu
 from outsample.models import RNN
 from outsample.seeding import domain_seed
 from outsample.tasks import Task
@@ -83,6 +83,17 @@ def _with_answers(points: Points, task: Task) -> Points:
     return replace(points, target=task.target(points.inputs).astype(np.int32))
 
 
+def features(z: Single) -> Single:
+    """tanh(0.5 z), tanh(1.5 z), tanh(4.5 z) of relative margins (points, copies), as (points, 3, copies)."""
+    result = np.empty((z.shape[0], 3, z.shape[1]), dtype=np.float32)
+    np.tanh(np.float32(0.5) * z, out=result[:, 0])
+    for k in (1, 2):  # the triple-angle formula
+        u = result[:, k - 1]
+        square = u * u
+        result[:, k] = u * (square + 3) / (3 * square + 1)
+    return result
+
+
 @dataclass(frozen=True, eq=False)
 class _Copies:
     """Labelled noisy copies of several networks."""
@@ -113,11 +124,13 @@ class _Copies:
         return margins, scale
 
     def tangents(self, points: Points, scale: Single, coefficients: Single) -> Single:
-        """Derivatives (inputs, copies) of the coefficients' sum of relative margins, the scale taken for constant."""
+        """Derivatives (inputs, copies) of the coefficients' sum of features, the scale taken for constant."""
         d = self.hidden_size
         scaled = self.weights.copy()
         scaled[:, d * (d + 1) :] /= scale[:, None]
-        return points.forest.tangents(scaled, d, self.outputs, coefficients, self.threads)
+        ones, nothing = np.ones(len(points), dtype=np.float32), np.empty(0, dtype=np.float32)
+        through = coefficients.reshape(3 * len(points), -1)
+        return points.forest.tangents(scaled, d, self.outputs, ones, nothing, through, self.threads)
 
 
 def _regression(
@@ -177,14 +190,12 @@ class _Rule:
         return gelu(np.float32(self.slope) * f[:, 2].mean(axis=0) + np.float32(self.bias))
 
     def slopes(self, f: Single) -> Single:
-        """Derivatives of the value with respect to relative margins, from the features, which are overwritten."""
+        """Derivatives of the value with respect to features (points, 3, copies)."""
         _, gate = self.unit(f)
-        through = slopes(f)
-        through[:, 2] *= self.linear[:, 2, None].astype(np.float32) + gate * np.float32(
-            self.out * self.slope / len(self.points)
-        )
-        through[:, :2] *= self.linear[:, :2, None].astype(np.float32)
-        return np.asarray(through.sum(axis=1))
+        through = np.empty_like(f)
+        through[:] = self.linear[:, :, None]
+        through[:, 2] += gate * np.float32(self.out * self.slope / len(self.points))
+        return through
 
 
 def _fit(
