@@ -20,7 +20,7 @@ from outsample.cli import main
 from outsample.cubature import Effort, fit
 from outsample.cubature.blocks import train_in_blocks
 from outsample.cubature.gauss_newton import GaussNewton, approximate_inverse
-from outsample.cubature.labels import moments, order_statistics_inputs
+from outsample.cubature.labels import label_forwards, labels, moments, order_statistics_inputs
 from outsample.cubature.points import Points, random_points
 from outsample.cubature.rule import FEATURES, TrainingSet, best_outer_layer, linear_rule, plain_rule, with_units
 from outsample.cubature.selection import Selection
@@ -329,36 +329,67 @@ def test_median_labels_are_unbiased_and_their_variance_is_that_of_a_sample():
         assert variance == pytest.approx(sampled, rel=0.05)
 
 
-def test_counts_follow_the_tie_rule(isa):
-    model = random_rnn(5, 4, seed=8)
-    x = np.random.default_rng(9).standard_normal((333, 4)).astype(np.float32)
-    target = model.task.target(x).astype(np.int32)
-    models = [*copies(model, 3), osp.RNN(np.zeros((5, 5)), np.zeros(5), np.zeros((4, 5)))]
-    want = [int((np.argmax(m.forward(x), axis=1) == target).sum()) for m in models]
-    got = _core.count_correct_at(rows(models), 5, 4, x, target)
-    assert got.tolist() == want
-    assert got[-1] == (target == 0).sum()
+@pytest.mark.parametrize(
+    ("task", "n", "d"),
+    [("2nd_argmax", 2, 3), ("2nd_argmax", 3, 16), ("argmax", 2, 1), ("argmax", 3, 5), ("argmedian", 3, 4)],
+)
+def test_labels_are_unbiased(task, n, d):
+    models = copies(random_rnn(d, n, task=task, seed=d), 4)
+    exact = [osp.ExactIntegration().estimate(m, 10**6).value for m in models]
+    tables = np.array([labels(rows(models), models[0].task, n, d, 500, np.random.SeedSequence(i)) for i in range(64)])
+    z = (tables.mean(axis=0) - exact) / (tables.std(axis=0, ddof=1) / 8 + 1e-6)
+    assert np.abs(z).max() < 4.5
 
 
-def test_label_points_are_standard_normal_and_labels_unbiased():
+@pytest.mark.parametrize(
+    ("task", "n", "d"), [("2nd_argmax", 10, 16), ("argmax", 6, 7), ("argmedian", 7, 20), ("2nd_argmax", 20, 3)]
+)
+def test_labels_of_long_sequences_agree_with_plain_sampling(task, n, d):
+    models = copies(random_rnn(d, n, task=task, seed=n), 3)
+    tables = np.array([labels(rows(models), models[0].task, n, d, 1024, np.random.SeedSequence(i)) for i in range(32)])
+    count = 1 << 19
+    plain = np.array([_core.count_correct(m._network, task, count, i) for i, m in enumerate(models)]) / count
+    z = (tables.mean(axis=0) - plain) / np.sqrt(tables.var(axis=0, ddof=1) / 32 + plain * (1 - plain) / count)
+    assert np.abs(z).max() < 4.5
+
+
+def test_labels_are_worth_several_times_as_many_plain_samples():
+    models = list(osp.NoiseEnsemble(osp.zoo.load("2nd_argmax_16_10_1073741824_1"), scale=0.01, size=4, role="fitting"))
+    tables = [labels(rows(models), models[0].task, 10, 16, 2048, np.random.SeedSequence(i)) for i in range(64)]
+    p = np.mean(tables, axis=0)
+    assert np.var(tables, axis=0, ddof=1).mean() < (p * (1 - p)).mean() / 2048 / 3
+
+
+def test_labels_depend_on_seed_and_not_on_threads_or_other_networks():
+    models = copies(random_rnn(6, 5, seed=1), 7)
+    arguments = models[0].task, 5, 6, 9000
+    got = labels(rows(models), *arguments, np.random.SeedSequence(0))
+    np.testing.assert_array_equal(labels(rows(models), *arguments, np.random.SeedSequence(0), threads=3), got)
+    np.testing.assert_array_equal(labels(rows(models[2:3]), *arguments, np.random.SeedSequence(0)), got[2:3])
+    assert (labels(rows(models), *arguments, np.random.SeedSequence(1)) != got).all()
+
+
+def test_label_forwards():
+    """A label of an accuracy costs all steps but the last, and the walk over the last input's pieces."""
+    model = random_rnn(16, 10, seed=3)
+    once, point, interval = _core.rule_cost(model._network, "2nd_argmax", True)
+    forwards = label_forwards(model, 1000) * model.forward_multiply_adds
+    assert once + 1000 * (point + interval) < forwards < once + 1000 * (point + 19 * interval)
+    assert label_forwards(random_rnn(4, 3, task="median"), 1000) == 1000
+
+
+def test_points_of_median_labels_are_standard_normal():
     n = 5
     x = np.concatenate([order_statistics_inputs(n, 4096, np.random.default_rng(s)) for s in range(16)])
     np.testing.assert_allclose(x.mean(axis=0), 0, atol=0.01)
     np.testing.assert_allclose(np.cov(x.T), np.eye(n), atol=0.02)
-    model = random_rnn(6, n, seed=1)
-    count = 1 << 18
-    plain = _core.count_correct(model._network, "2nd_argmax", count, 5) / count
-    got = (np.argmax(model.forward(x), axis=1) == model.task.target(x)).mean()
-    assert abs(got - plain) < 4 * np.sqrt(plain * (1 - plain) * (1 / count + 1 / len(x)))
 
 
 def training_set(model, size, samples=2048, seed=0):
     models = list(osp.NoiseEnsemble(model, scale=0.05, size=size, seed=seed, role="fitting"))
-    x = order_statistics_inputs(model.seq_len, samples, np.random.default_rng(0))
-    correct = _core.count_correct_at(
-        rows(models), model.hidden_size, model.seq_len, x, model.task.target(x).astype(np.int32)
-    )
-    return TrainingSet(rows(models), correct / samples, np.ones(size), model.hidden_size, model.seq_len)
+    d, n = model.hidden_size, model.seq_len
+    accuracy = labels(rows(models), model.task, n, d, samples, np.random.SeedSequence(0))
+    return TrainingSet(rows(models), accuracy, np.ones(size), d, n)
 
 
 def test_selection_is_nested_and_within_budget(model):

@@ -337,6 +337,33 @@ def test_a_table_of_random_points_is_conditional_or_plain_sampling(isa, task, ex
     np.testing.assert_array_equal(totals, _core.point_sums(model._network, tables, exact_last, threads=3)[0])
 
 
+@pytest.mark.parametrize(("d", "n"), [(16, 10), (3, 2), (20, 5), (40, 3), (1, 4)])
+@pytest.mark.parametrize("exact_last", [True, False])
+def test_many_networks_share_a_table(isa, d, n, exact_last):
+    models = [random_rnn(d, n, seed=seed) for seed in range(5)]
+    weights = np.stack([np.concatenate([m.W_hh.ravel(), m.W_hi, m.W_oh.ravel()]) for m in models])
+    x = np.random.default_rng(0).normal(size=(5000, n - 1 if exact_last else n))
+    table = make_table(x, models[0].task, exact_last=exact_last)
+    got = _core.point_sums_many(weights, d, n, table, exact_last)
+    assert got.tolist() == [_core.point_sums(m._network, table[None], exact_last)[0][0] for m in models]
+    np.testing.assert_array_equal(_core.point_sums_many(weights, d, n, table, exact_last, threads=3), got)
+
+
+def test_many_networks_refuse_other_shapes():
+    model = random_rnn(3, 4)
+    weights = np.concatenate([model.W_hh.ravel(), model.W_hi, model.W_oh.ravel()])[None]
+    table = make_table(np.zeros((64, 3)), model.task, exact_last=True)
+    for arguments, message in (
+        ((weights, 3, 4, table[None], True), r"table must have shape \(groups, 8, 64\), got \(1, 1, 8, 64\)"),
+        ((weights, 3, 4, table, False), r"table must have shape \(groups, 6, 64\), got \(1, 8, 64\)"),
+        ((weights, 2, 4, table, True), r"weights must have shape \(networks, 14\)"),
+        ((weights, 3, 1, table, True), "seq_len must be at least 2, got 1"),
+        ((weights, 3, 4, table, True, 0), "threads must be at least 1, got 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            _core.point_sums_many(*arguments)
+
+
 @pytest.mark.parametrize("sequence", ["sobol", "hammersley", "kronecker", "lattice"])
 @pytest.mark.parametrize("coordinates", ["order", "gaussian"])
 @pytest.mark.parametrize("exact_last", [True, False])

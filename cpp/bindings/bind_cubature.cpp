@@ -11,22 +11,6 @@ namespace {
 std::vector<float> floats(const Array<float>& array) { return {array.data(), array.data() + array.size()}; }
 std::vector<int> integers(const Array<int>& array) { return {array.data(), array.data() + array.size()}; }
 
-void check_threads(int threads) {
-    if (threads < 1) throw std::invalid_argument("threads must be at least 1, got " + std::to_string(threads));
-}
-
-// Rows of a (count, parameters) array: W_hh, W_hi, W_oh one after the other.
-std::vector<const float*> rows(const Array<float>& weights, int hidden_size, int outputs) {
-    if (hidden_size < 1) throw std::invalid_argument("hidden_size must be at least 1");
-    if (outputs < 1) throw std::invalid_argument("outputs must be at least 1");
-    const py::ssize_t size = py::ssize_t(hidden_size) * (hidden_size + 1 + outputs);
-    if (weights.ndim() != 2 || weights.shape(1) != size)
-        throw std::invalid_argument("weights must have shape (networks, " + std::to_string(size) + ")");
-    std::vector<const float*> result;
-    for (py::ssize_t i = 0; i < weights.shape(0); ++i) result.push_back(weights.data() + i * size);
-    return result;
-}
-
 void check_targets(const outsample::Forest& forest, int outputs) {
     for (int target : forest.target())
         if (target < 0 || target >= outputs)

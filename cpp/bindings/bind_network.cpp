@@ -42,6 +42,17 @@ PyNetwork::PyNetwork(const Array<float>& W_hh, const Array<float>& W_hi, const A
     view_.b_o = b_o ? p : nullptr;
 }
 
+std::vector<const float*> rows(const Array<float>& weights, int hidden_size, int outputs) {
+    if (hidden_size < 1) throw std::invalid_argument("hidden_size must be at least 1");
+    if (outputs < 1) throw std::invalid_argument("outputs must be at least 1");
+    const py::ssize_t size = py::ssize_t(hidden_size) * (hidden_size + 1 + outputs);
+    if (weights.ndim() != 2 || weights.shape(1) != size)
+        throw std::invalid_argument("weights must have shape (networks, " + std::to_string(size) + ")");
+    std::vector<const float*> result;
+    for (py::ssize_t i = 0; i < weights.shape(0); ++i) result.push_back(weights.data() + i * size);
+    return result;
+}
+
 void bind_network(py::module_& m) {
     py::class_<PyNetwork, std::shared_ptr<PyNetwork>>(m, "Network",
                                                       "Weights of a recurrent network, float32, immutable.")

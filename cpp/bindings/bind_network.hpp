@@ -19,3 +19,6 @@ class PyNetwork {
     std::vector<float> weights_;
     outsample::Network view_;
 };
+
+// Rows of a (count, parameters) array: W_hh, W_hi, W_oh one after the other.
+std::vector<const float*> rows(const Array<float>& weights, int hidden_size, int outputs);

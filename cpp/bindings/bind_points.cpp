@@ -3,12 +3,19 @@
 
 namespace {
 
+// `shape` spells the dimensions before the last two.
+void check_tables(const Array<float>& tables, const char* name, int rows, int dimensions, const std::string& shape) {
+    if (tables.ndim() != dimensions || tables.shape(dimensions - 2) != rows ||
+        tables.shape(dimensions - 1) != outsample::points_per_group)
+        throw std::invalid_argument(std::string(name) + " must have shape (" + shape + ", " + std::to_string(rows) +
+                                    ", " + std::to_string(outsample::points_per_group) + "), got " +
+                                    shape_text(tables));
+}
+
 py::tuple point_sums(const PyNetwork& network, const Array<float>& tables, bool exact_last, int threads) {
     const auto& view = network.view();
     const int rows = outsample::point_rows(view.seq_len, exact_last);
-    if (tables.ndim() != 4 || tables.shape(2) != rows || tables.shape(3) != outsample::points_per_group)
-        throw std::invalid_argument("tables must have shape (count, groups, " + std::to_string(rows) + ", " +
-                                    std::to_string(outsample::points_per_group) + ")");
+    check_tables(tables, "tables", rows, 4, "count, groups");
     const std::int64_t count = tables.shape(0), groups = tables.shape(1);
     const float* data = tables.data();
     std::vector<double> sums(count);
@@ -23,6 +30,28 @@ py::tuple point_sums(const PyNetwork& network, const Array<float>& tables, bool 
         }
     }
     return py::make_tuple(sums, walked);
+}
+
+Array<double> point_sums_many(const Array<float>& weights, int hidden_size, int seq_len, const Array<float>& table,
+                              bool exact_last, int threads) {
+    const int shortest = exact_last ? 2 : 1;
+    if (seq_len < shortest)
+        throw std::invalid_argument("seq_len must be at least " + std::to_string(shortest) + ", got " +
+                                    std::to_string(seq_len));
+    check_threads(threads);
+    check_tables(table, "table", outsample::point_rows(seq_len, exact_last), 3, "groups");
+    const py::ssize_t d = hidden_size;
+    std::vector<outsample::Network> networks;
+    for (const float* w : rows(weights, hidden_size, seq_len))
+        networks.push_back({hidden_size, seq_len, seq_len, w, w + d * d, w + d * (d + 1), nullptr, nullptr});
+    const outsample::PointTable points{table.data(), table.shape(0), exact_last};
+    Array<double> sums(py::ssize_t(networks.size()));
+    double* out = sums.mutable_data();
+    {
+        py::gil_scoped_release release;
+        outsample::point_sum_many(networks.data(), networks.size(), points, threads, out);
+    }
+    return sums;
 }
 
 py::tuple conditional_sum(const PyNetwork& network, const std::string& task, std::int64_t strata, std::uint64_t key,
@@ -59,6 +88,8 @@ void bind_points(py::module_& m) {
     m.attr("points_per_group") = outsample::points_per_group;
     m.def("point_sums", &point_sums, "network"_a, "tables"_a, "exact_last"_a, "threads"_a = 1,
           "For each table of points, the sum of weight times probability of a right answer; intervals walked in all.");
+    m.def("point_sums_many", &point_sums_many, "weights"_a, "hidden_size"_a, "seq_len"_a, "table"_a, "exact_last"_a,
+          "threads"_a = 1, "The sum over one table of points for each network (a row of weights), as in point_sums.");
     m.def(
         "conditional_sum", &conditional_sum, "network"_a, "task"_a, "strata"_a, "key"_a, "threads"_a = 1,
         "Sum of P(right answer | first n - 1 inputs), or of E(squared error | first n - 1 inputs), over two samples in "

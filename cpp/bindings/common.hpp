@@ -34,3 +34,7 @@ void require_shape(const Array<T>& array, const char* name, const std::vector<py
     for (auto size : wanted) text += (text.empty() ? "" : ", ") + std::to_string(size);
     throw std::invalid_argument(std::string(name) + " must have shape (" + text + "), got " + shape_text(array));
 }
+
+inline void check_threads(int threads) {
+    if (threads < 1) throw std::invalid_argument("threads must be at least 1, got " + std::to_string(threads));
+}

@@ -55,6 +55,12 @@ RuleSum point_sum(const Network& network, const PointTable& table, int threads) 
     return added_up(partial);
 }
 
+void point_sum_many(const Network* networks, std::int64_t count, const PointTable& table, int threads, double* sums) {
+    parallel_for(count, 1, threads, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t i = begin; i < end; ++i) sums[i] = point_sum(networks[i], table, 1).sum;
+    });
+}
+
 RuleSum conditional_sum(const Network& network, Task task, std::int64_t strata, std::uint64_t key, int threads) {
     require_two_inputs(network);
     std::vector<RuleSum> partial((strata + strata_per_piece - 1) / strata_per_piece);

@@ -37,6 +37,9 @@ struct RuleSum {
 // Sum of weight times probability of a right answer over a table.
 RuleSum point_sum(const Network& network, const PointTable& table, int threads);
 
+// The same for each of many networks, bit for bit; threads share the networks.
+void point_sum_many(const Network* networks, std::int64_t count, const PointTable& table, int threads, double* sums);
+
 // Sum of P(right answer | first n - 1 inputs), or for the median task of E(squared error | first n - 1 inputs), over
 // two random samples in each of `strata` strata of equal probability (kernels/strata.hpp). Throws std::invalid_argument
 // unless n >= 2.

@@ -438,7 +438,8 @@ def fit_transferred(
     result: dict[int, AdviceSize] = {}
     chosen_plans: dict[int, dict[str, Any]] = {}
     by_network: dict[int, list[float]] = {}
-    spent = float(len(data) * samples)
+    labelled = copies * sum(labelling.label_forwards(model, samples) for model in networks)
+    spent = labelled
     for size in sorted(set(sizes)):
         plan = (plans or {}).get(size, plan_of(size))
         d = data.hidden_size
@@ -495,7 +496,7 @@ def fit_transferred(
         "equivalent_samples": {str(size): dict(item.equivalent_samples) for size, item in result.items()},
         "equivalent_samples_by_network": {str(size): found for size, found in by_network.items()},
         "accuracies": [float(np.quantile(data.accuracy, q)) for q in (0.001, 0.999)],
-        "label_forwards": float(len(data) * samples),
+        "label_forwards": labelled,
         "training_sequences": float(training_sequences),
         "forwards": spent + 3 * float(training_sequences),
         "seconds": time.monotonic() - began,

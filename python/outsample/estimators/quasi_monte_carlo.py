@@ -66,7 +66,7 @@ def _unit_points(sequence: Sequence, count: int, dimensions: int, seed: tuple[in
     return np.clip(x, tiny, 1 - tiny)
 
 
-def _ranks(task: Task, inputs: int) -> int:
+def ranks(task: Task, inputs: int) -> int:
     """How many of the largest inputs decide the label: those get leading coordinates."""
     return inputs // 2 + 1 if task.name == "argmedian" else low_discrepancy.RANKED
 
@@ -220,7 +220,7 @@ class QuasiMonteCarlo(Estimator):
         inputs = self._inputs(model)
         if self.coordinates == "gaussian":
             return inputs
-        return low_discrepancy.order_dimensions(inputs, _ranks(model.task, inputs))
+        return low_discrepancy.order_dimensions(inputs, ranks(model.task, inputs))
 
     def _plan(self, model: RNN, budget: int) -> tuple[int, int]:
         """Number of copies and points in each."""
@@ -243,7 +243,7 @@ class QuasiMonteCarlo(Estimator):
             if self.coordinates == "gaussian":
                 x = low_discrepancy.normal_quantile(u)
             else:
-                x = low_discrepancy.order_inputs(u, inputs, _ranks(model.task, inputs))
+                x = low_discrepancy.order_inputs(u, inputs, ranks(model.task, inputs))
             return make_table(x, model.task, exact_last=self.exact_last)
 
         def make() -> Table:
