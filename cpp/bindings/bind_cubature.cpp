@@ -97,27 +97,6 @@ Array<float> tangents(const outsample::Forest& forest, const Array<float>& weigh
     return result;
 }
 
-Array<std::int64_t> count_correct_at(const Array<float>& weights, int hidden_size, int outputs, const Array<float>& x,
-                                     const Array<int>& target, int threads) {
-    check_threads(threads);
-    const auto pointers = rows(weights, hidden_size, outputs);
-    if (x.ndim() != 2 || x.shape(1) < 1) throw std::invalid_argument("x must have shape (count, n)");
-    if (target.ndim() != 1 || target.shape(0) != x.shape(0))
-        throw std::invalid_argument("target must have shape (" + std::to_string(x.shape(0)) + ",)");
-    Array<std::int64_t> result(py::ssize_t(pointers.size()));
-    const float* in = x.data();
-    const int* answers = target.data();
-    std::int64_t* out = result.mutable_data();
-    const py::ssize_t count = x.shape(0);
-    const int n = static_cast<int>(x.shape(1));
-    {
-        py::gil_scoped_release release;
-        outsample::count_correct_at(hidden_size, n, outputs, pointers.data(), pointers.size(), in, answers, count, out,
-                                    threads);
-    }
-    return result;
-}
-
 void check_network(const outsample::Cubature& cubature, const outsample::Network& network) {
     if (network.hidden_size != cubature.hidden_size() || network.seq_len != cubature.seq_len() ||
         network.output_size != cubature.outputs() || network.b_h || network.b_o)
@@ -186,9 +165,6 @@ void bind_cubature(py::module_& m) {
         .def("tangents", &tangents, "weights"_a, "hidden_size"_a, "outputs"_a, "inverse_scale"_a, "shift"_a,
              "coefficients"_a, "threads"_a = 1,
              "Derivatives (nodes, networks) of the sum of coefficient times feature.");
-
-    m.def("count_correct_at", &count_correct_at, "weights"_a, "hidden_size"_a, "outputs"_a, "x"_a, "target"_a,
-          "threads"_a = 1, "How many of the inputs x (count, n) each network (a row of weights) answers correctly.");
 
     py::class_<Cubature, std::shared_ptr<Cubature>>(m, "Cubature", "Points with a readout, immutable.")
         .def(py::init([](const Forest& forest, int hidden_size, int outputs, const Array<float>& inverse_scale,

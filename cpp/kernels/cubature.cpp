@@ -202,9 +202,7 @@ OUTSAMPLE_INLINE void walk_points(const ForestView& forest, int chunk, const flo
         const float* next = last ? W_oh : w;
         const int rows = last ? forest.outputs : d;
         const std::int64_t stride = static_cast<std::int64_t>(rows) * lanes;
-        const auto stays = [&](std::int64_t node) {
-            return !forest.source || forest.source[node * lanes] == lanes_stay;
-        };
+        const auto stays = [&](std::int64_t node) { return forest.source[node * lanes] == lanes_stay; };
         for (int i = begin[t]; i < end[t];) {
             const std::int64_t node = forest.level_begin[t] + i;
             const int first_above = t ? begin[t - 1] : 0;
@@ -588,31 +586,6 @@ void cubature_errors(const SketchView& sketch, const float* packed, float* resul
     store(results, vsqrt(squared_error / total) * vexp(max(beyond, vfloat{})));
     store(results + lanes, levels[0]);
     store(results + 2 * lanes, levels[1]);
-}
-
-std::int64_t cubature_count(const ForestView& forest, const float* weights, float* scratch) {
-    vint correct = vint{};
-    const auto count = [&](int leaf, const float* logits) {
-        // The lowest index wins a tie: strictly above those before the target, at least as high as those behind.
-        const vint target = load<vint>(forest.target + static_cast<std::int64_t>(leaf) * lanes);
-        vfloat own = broadcast(-3.0e38f), before = own, behind = own;
-        for (int o = 0; o < forest.outputs; ++o) {
-            const vfloat value = load<vfloat>(logits + o * lanes);
-            own = select(target == o, value, own);
-            before = select(target > o, max(before, value), before);
-            behind = select(target < o, max(behind, value), behind);
-        }
-        correct -= (own > before) & (own >= behind) & (target >= vint{});
-    };
-    float* products = scratch + 2 * forest.outputs * lanes;
-    for (int chunk = 0; chunk < forest.chunks; ++chunk)
-        if (forest.hidden_size == 16)
-            walk_points<16>(forest, chunk, weights, products, scratch, count);
-        else
-            walk_points<0>(forest, chunk, weights, products, scratch, count);
-    std::int64_t total = 0;
-    for (int lane = 0; lane < lanes; ++lane) total += correct[lane];
-    return total;
 }
 
 }  // namespace outsample::OUTSAMPLE_ISA

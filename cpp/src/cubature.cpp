@@ -382,40 +382,4 @@ void point_tangents(const Forest& forest, int hidden_size, int outputs, const Fe
                     });
 }
 
-void count_correct_at(int hidden_size, int seq_len, int outputs, const float* const* weights, std::int64_t networks,
-                      const float* x, const int* target, std::int64_t count, std::int64_t* correct, int threads) {
-    const int lanes = OUTSAMPLE_KERNEL(cubature_lanes)();
-    const int n = seq_len, groups = static_cast<int>((count + lanes - 1) / lanes);
-    std::vector<float> columns(static_cast<std::size_t>(n) * groups * lanes, 0.0f);
-    std::vector<int> targets(static_cast<std::size_t>(groups) * lanes, -1);  // -1, never right: padding
-    for (std::int64_t i = 0; i < count; ++i) {
-        targets[i] = target[i];
-        for (int t = 0; t < n; ++t) columns[static_cast<std::size_t>(t) * groups * lanes + i] = x[i * n + t];
-    }
-    std::vector<int> level_begin(n + 1), parent(static_cast<std::size_t>(n) * groups), chunk_begin;
-    for (int t = 0; t <= n; ++t) level_begin[t] = t * groups;
-    for (int t = 0; t < n; ++t)
-        for (int g = 0; g < groups; ++g) parent[t * groups + g] = g;
-    const int chunks = (groups + 7) / 8;
-    for (int c = 0; c <= chunks; ++c)
-        for (int t = 0; t < n; ++t) chunk_begin.push_back(std::min(8 * c, groups));
-    const ForestView view{hidden_size,
-                          n,
-                          outputs,
-                          level_begin.data(),
-                          parent.data(),
-                          nullptr,
-                          columns.data(),
-                          targets.data(),
-                          chunks,
-                          chunk_begin.data(),
-                          8,
-                          8 * n};
-    parallel_for(networks, 1, threads, [&](std::int64_t first, std::int64_t last) {
-        std::vector<float> scratch(cubature_scratch(view));
-        for (std::int64_t i = first; i < last; ++i)
-            correct[i] = OUTSAMPLE_KERNEL(cubature_count)(view, weights[i], scratch.data());
-    });
-}
-
 }  // namespace outsample

@@ -216,11 +216,3 @@ def relu_moments(
 def truncated_normal_moments(
     mean: NDArray[np.float64], variance: NDArray[np.float64], lower: NDArray[np.float64], upper: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]: ...
-def count_correct_at(
-    weights: NDArray[np.float32],
-    hidden_size: int,
-    outputs: int,
-    x: NDArray[np.float32],
-    target: NDArray[np.int32],
-    threads: int = 1,
-) -> NDArray[np.int64]: ...

@@ -24,7 +24,7 @@ struct ForestView {
     const int* level_begin;  // seq_len + 1: first node of each level
     const int* parent;       // per node: index within the level above, 0 for roots
     const int* source;       // points in lanes: per lane, where its prefix stands, counted from the first lane of group
-                             // `parent` on; lanes_stay first where that is its own place; null if it is everywhere
+                             // `parent` on; lanes_stay first where that is its own place; null for networks in lanes
     const float* x;          // per node: the input, or one per lane
     const int* target;       // per leaf (index within the last level): right answer, or one per lane
     int chunks;              // ranges of roots that are walked one after the other
@@ -215,10 +215,6 @@ void point_tangents(const Forest& forest, int hidden_size, int outputs, const Fe
                     const float* const* weights, std::int64_t count, const float* coefficients, float* tangents,
                     int threads);
 
-// How many of the given inputs (count x n, with their right answers) each network answers correctly.
-void count_correct_at(int hidden_size, int seq_len, int outputs, const float* const* weights, std::int64_t networks,
-                      const float* x, const int* target, std::int64_t count, std::int64_t* correct, int threads);
-
 // Floats of scratch space for any kernel below; a relative readout needs a vector per leaf more.
 std::int64_t cubature_scratch(const ForestView& forest);
 
@@ -243,6 +239,5 @@ OUTSAMPLE_DECLARE_KERNEL(void, cubature_readout_many,
                           double* result))
 // Standard errors, and noise of small and large weights: one per lane each, one after the other.
 OUTSAMPLE_DECLARE_KERNEL(void, cubature_errors, (const SketchView& sketch, const float* packed, float* results))
-OUTSAMPLE_DECLARE_KERNEL(std::int64_t, cubature_count, (const ForestView& forest, const float* weights, float* scratch))
 
 }  // namespace outsample
