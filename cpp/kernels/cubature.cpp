@@ -380,6 +380,26 @@ OUTSAMPLE_INLINE void leaf_adjoint(const ForestView& forest, const FeatureView& 
     }
 }
 
+#if defined(__AVX512F__)
+// Entry k of vector i becomes entry i of vector k: in each step, half of every block of 2 step x 2 step changes sides.
+OUTSAMPLE_INLINE void transpose(vfloat (&v)[16]) {
+    vint lane;
+    for (int l = 0; l < 16; ++l) lane[l] = l;
+#pragma GCC unroll 4
+    for (int step = 1; step < 16; step *= 2) {
+        const vint moves = (lane & step) != 0;
+        const vint first = select(moves, lane - step + 16, lane), second = select(moves, lane + 16, lane + step);
+#pragma GCC unroll 16
+        for (int i = 0; i < 16; ++i) {
+            if (i & step) continue;
+            const __m512 a = (__m512)v[i], b = (__m512)v[i + step];
+            v[i] = (vfloat)_mm512_permutex2var_ps(a, (__m512i)first, b);
+            v[i + step] = (vfloat)_mm512_permutex2var_ps(a, (__m512i)second, b);
+        }
+    }
+}
+#endif
+
 }  // namespace
 
 int cubature_lanes() { return lanes; }
@@ -388,7 +408,17 @@ void cubature_pack(const float* const* weights, int count, int size, float* pack
     // Lanes without a network repeat the last one.
     const float* row[lanes];
     for (int lane = 0; lane < lanes; ++lane) row[lane] = weights[lane < count ? lane : count - 1];
-    for (int i = 0; i < size; ++i)
+    int i = 0;
+#if defined(__AVX512F__)
+    // One by one, this would take a fifth of the smallest rules' time.
+    for (; i + lanes <= size; i += lanes) {
+        vfloat block[lanes];
+        for (int lane = 0; lane < lanes; ++lane) block[lane] = load<vfloat>(row[lane] + i);
+        transpose(block);
+        for (int k = 0; k < lanes; ++k) store(packed + (i + k) * lanes, block[k]);
+    }
+#endif
+    for (; i < size; ++i)
         for (int lane = 0; lane < lanes; ++lane) packed[i * lanes + lane] = row[lane][i];
 }
 

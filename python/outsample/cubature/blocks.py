@@ -30,7 +30,8 @@ def train_in_blocks(
     A rule with a linear readout is a sum over its points, so a block of them is a rule by itself whose labels are what
     is left of the accuracies after the other blocks. Derivatives of one block fit into memory for many networks where
     those of all inputs and features would not. Each visit of a block takes some steps and then the ridge regression of
-    its readout on all networks. The first sweep is regressions only; every sweep has new random blocks.
+    its readout, on more networks in every sweep and on all in the last one. The first sweep is regressions only; every
+    sweep has new random blocks.
 
     Parameters
     ----------
@@ -63,7 +64,8 @@ def train_in_blocks(
                 newton = GaussNewton(left, decay=decay, batch=batch, damping=damping)
                 sub = newton.run(sub, steps, watch_left)
                 damping = min(newton.damping, 0.1)
-            sub = best_outer_layer(sub, left, watch_left, ridges)
+            some = left.part(slice(len(left) * (sweep + 1) // (sweeps + 1)))
+            sub = best_outer_layer(sub, some, watch_left, ridges)
             rule = rule.with_subset(part, sub)
             total = [others + own.predict(sub) for others, own in zip(rest, sets, strict=True)]
             if report:

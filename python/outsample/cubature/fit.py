@@ -348,7 +348,7 @@ def _plain_variances(model: RNN, data: _Labelled, laws: int, seed: int, threads:
 
 
 #: Penalties that the last regression is tried with.
-_RIDGES = (3e-5, 1e-4, 3e-4, 1e-3)
+_RIDGES = (3e-5, 2e-4, 1e-3)
 
 
 def _selection_networks(size: int) -> int:
