@@ -29,9 +29,9 @@ def train_in_blocks(
 
     A rule with a linear readout is a sum over its points, so a block of them is a rule by itself whose labels are what
     is left of the accuracies after the other blocks. Derivatives of one block fit into memory for many networks where
-    those of all inputs and features would not. Each visit of a block takes some steps and then the ridge regression of
-    its readout, on more networks in every sweep and on all in the last one. The first sweep is regressions only; every
-    sweep has new random blocks.
+    those of all inputs and features would not. The first sweep is the ridge regression of each block's readout, on a
+    part of the networks; then every sweep takes some steps with new random blocks, and the last one ends each visit
+    with the regression on all networks.
 
     Parameters
     ----------
@@ -64,8 +64,9 @@ def train_in_blocks(
                 newton = GaussNewton(left, decay=decay, batch=batch, damping=damping)
                 sub = newton.run(sub, steps, watch_left)
                 damping = min(newton.damping, 0.1)
-            some = left.part(slice(len(left) * (sweep + 1) // (sweeps + 1)))
-            sub = best_outer_layer(sub, some, watch_left, ridges)
+            if sweep in (0, sweeps):
+                some = left if sweep else left.part(slice(len(left) // 4))
+                sub = best_outer_layer(sub, some, watch_left, ridges)
             rule = rule.with_subset(part, sub)
             total = [others + own.predict(sub) for others, own in zip(rest, sets, strict=True)]
             if report:

@@ -85,7 +85,7 @@ def effort(size: int) -> Effort:
     if size <= 256:
         return Effort((2, 2, 2, 2, 8), 6, 8, 24)
     branching = (2, 4) if size <= 1024 else (2,)
-    return Effort(branching, 0, 5, 0, blocks=max(2, size // 512), sweeps=3)
+    return Effort(branching, 0, 8, 0, batch=65536, blocks=max(2, size // 512), sweeps=3)
 
 
 def parse_law(name: str) -> tuple[Literal["multiplicative", "additive"], float]:
@@ -225,12 +225,13 @@ def _load_rule(folder: _Folder, name: str) -> tuple[Rule, float] | None:
 def arrays_of(rule: Rule) -> dict[str, NDArray[Any]]:
     """The rule as advice keeps it: standardisation folded into weights, float32."""
     count = len(rule.points)
+    features = len(rule.linear) // count
     linear = rule.spread * rule.linear / rule.sd
     hidden = rule.hidden / rule.sd
     small: dict[str, Any] = {
         "inverse_scale": np.squeeze(1 / rule.scale, axis=1) if rule.scale.shape[1] == 1 else 1 / rule.scale,
-        "linear": linear.reshape(count, -1),
-        "hidden": hidden.reshape(rule.units, count, -1).transpose(1, 2, 0),
+        "linear": linear.reshape(count, features),
+        "hidden": hidden.reshape(rule.units, count, features).transpose(1, 2, 0),
         "bias": rule.bias - hidden @ rule.mean,
         "out": rule.spread * rule.out,
         "x": rule.points.x,
