@@ -85,7 +85,7 @@ def effort(size: int) -> Effort:
     if size <= 256:
         return Effort((2, 2, 2, 2, 8), 6, 8, 24)
     branching = (2, 4) if size <= 1024 else (2,)
-    return Effort(branching, 0, 8, 0, batch=65536, blocks=max(2, size // 512), sweeps=3)
+    return Effort(branching, 0, 5, 0, blocks=max(2, size // 512), sweeps=2)
 
 
 def parse_law(name: str) -> tuple[Literal["multiplicative", "additive"], float]:
@@ -558,7 +558,7 @@ def fit_cubature(
         steps = plan.sweeps * plan.linear_steps if plan.blocks > 1 else plan.linear_steps + plan.steps
         per_step = 4 * min(plan.batch, networks // 2) + 5 * min(16384, networks // 4)
         evaluated += plan.starts * (
-            candidates * min(networks, _selection_networks(size)) + size * (3.0 * networks + steps * per_step)
+            candidates * min(networks, _selection_networks(size)) + size * (3.0 * networks * (1 + plan.sweeps) + steps * per_step)
         )
         errors = _errors(test.predict(rule) - held.halves, held.law, len(laws))
         equivalents = {law: float(plain_held[i] / errors[i] ** 2) for i, law in enumerate(laws)}

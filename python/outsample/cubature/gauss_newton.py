@@ -15,7 +15,7 @@ Floats = NDArray[np.floating]
 _Inverse = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 _PRECONDITIONER_NETWORKS = 4096
 #: Networks in one block of derivatives: they are read twice per product, the second time from the cache.
-_JACOBIAN_BLOCK = 1024
+_JACOBIAN_BLOCK = 1008
 _JUDGES = 16384
 _JACOBIAN_BYTES = 4e9
 
@@ -259,10 +259,9 @@ class GaussNewton:
             # The networks are in random order: some of them do for a preconditioner.
             phi, tangent = jacobian.some(_PRECONDITIONER_NETWORKS)
             t_mean = np.einsum("qm,qm->q", tangent, tangent)
-            self._preconditioner = (
-                approximate_inverse(phi, np.full(p, self.decay + 1e-6 + self.damping)),
-                approximate_inverse(tangent, self.damping * t_mean + 1e-3 * t_mean.mean() + 1e-12),
-            )
+            ridges = np.full(p, self.decay + 1e-6 + self.damping), self.damping * t_mean + 1e-3 * t_mean.mean() + 1e-12
+            inverses = jacobian.pool.map(approximate_inverse, (phi, tangent), ridges)
+            self._preconditioner = next(inverses), next(inverses)
         feature_inverse, input_inverse = self._preconditioner
 
         penalty = self.penalties(rule)

@@ -22,8 +22,8 @@ FEATURES = (3, 5, 7)
 #: Squashes how far the right answer's logit is above the second-best other one's, in units of the margin's deviation.
 _RUNNER_UP = 0.7
 _GELU = np.float32(0.851)
-#: Networks whose features are held at once by each thread.
-_BLOCK = 1024
+#: Networks whose features are held at once by each thread. Not a power of two: rows would share their cache sets.
+_BLOCK = 1008
 _STATISTICS = 4096
 
 
