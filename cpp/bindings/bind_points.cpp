@@ -12,7 +12,8 @@ void check_tables(const Array<float>& tables, const char* name, int rows, int di
                                     shape_text(tables));
 }
 
-py::tuple point_sums(const PyNetwork& network, const Array<float>& tables, bool exact_last, int threads) {
+py::tuple point_sums(const PyNetwork& network, const Array<float>& tables, bool exact_last, int threads,
+                     std::int64_t intervals) {
     const auto& view = network.view();
     const int rows = outsample::point_rows(view.seq_len, exact_last);
     check_tables(tables, "tables", rows, 4, "count, groups");
@@ -24,7 +25,7 @@ py::tuple point_sums(const PyNetwork& network, const Array<float>& tables, bool 
         py::gil_scoped_release release;
         for (std::int64_t i = 0; i < count; ++i) {
             const float* table = data + i * groups * rows * outsample::points_per_group;
-            const auto result = outsample::point_sum(view, {table, groups, exact_last}, threads);
+            const auto result = outsample::point_sum(view, {table, groups, exact_last}, intervals, threads);
             sums[i] = result.sum;
             walked += result.walked;
         }
@@ -55,12 +56,12 @@ Array<double> point_sums_many(const Array<float>& weights, int hidden_size, int 
 }
 
 py::tuple conditional_sum(const PyNetwork& network, const std::string& task, std::int64_t strata, std::uint64_t key,
-                          int threads) {
+                          int threads, std::int64_t intervals) {
     const auto parsed = outsample::parse_task(task);
     outsample::RuleSum result;
     {
         py::gil_scoped_release release;
-        result = outsample::conditional_sum(network.view(), parsed, strata, key, threads);
+        result = outsample::conditional_sum(network.view(), parsed, strata, key, intervals, threads);
     }
     return py::make_tuple(result.sum, result.squares, result.walked);
 }
@@ -86,14 +87,20 @@ Array<float> conditional_expectations(const PyNetwork& network, const std::strin
 
 void bind_points(py::module_& m) {
     m.attr("points_per_group") = outsample::points_per_group;
-    m.def("point_sums", &point_sums, "network"_a, "tables"_a, "exact_last"_a, "threads"_a = 1,
-          "For each table of points, the sum of weight times probability of a right answer; intervals walked in all.");
+    m.def(
+        "point_sums", &point_sums, "network"_a, "tables"_a, "exact_last"_a, "threads"_a = 1,
+        "intervals"_a = outsample::any_intervals,
+        "For each table of points, the sum of weight times probability of a right answer; intervals walked in all, so "
+        "many times the number of points at most.");
     m.def("point_sums_many", &point_sums_many, "weights"_a, "hidden_size"_a, "seq_len"_a, "table"_a, "exact_last"_a,
           "threads"_a = 1, "The sum over one table of points for each network (a row of weights), as in point_sums.");
     m.def(
         "conditional_sum", &conditional_sum, "network"_a, "task"_a, "strata"_a, "key"_a, "threads"_a = 1,
+        "intervals"_a = outsample::any_intervals,
         "Sum of P(right answer | first n - 1 inputs), or of E(squared error | first n - 1 inputs), over two samples in "
-        "each stratum; sum over strata of their squared difference; intervals walked.");
+        "each stratum; sum over strata of their squared difference; intervals walked, so many times the number of "
+        "samples "
+        "at most.");
     m.def("conditional_expectations", &conditional_expectations, "network"_a, "task"_a, "x"_a, "threads"_a = 1,
           "P(right answer | first n - 1 inputs), or E(squared error | first n - 1 inputs), for x of shape "
           "(count, n - 1).");
@@ -101,8 +108,9 @@ void bind_points(py::module_& m) {
         "rule_cost",
         [](const PyNetwork& network, const std::string& task, bool exact_last) {
             const auto cost = outsample::rule_cost(network.view(), outsample::parse_task(task), exact_last);
-            return py::make_tuple(cost.once, cost.point, cost.interval);
+            return py::make_tuple(cost.once, cost.point, cost.interval, cost.most, cost.planned);
         },
         "network"_a, "task"_a, "exact_last"_a,
-        "Multiply-adds made once, for each point, and for each interval walked.");
+        "Multiply-adds made once, for each point, and for each interval walked; intervals of a point, at most and "
+        "planned for.");
 }

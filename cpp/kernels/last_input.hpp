@@ -6,6 +6,7 @@
 // rival. All of that is walked from y = -last_range to y = last_range, every lane with its own order of breakpoints.
 #pragma once
 
+#include "label.hpp"
 #include "layer.hpp"
 #include "outsample/network.hpp"
 #include "outsample/points.hpp"
@@ -417,5 +418,43 @@ vfloat right_probability(const LastStep& step, const float* c, const float* star
                  shifted_normal_cdf(load<vfloat>(piece + 2 * i * lanes));
     return total;
 }
+
+// The same from last_values values of the last input, at the share u of as many parts of equal probability: unbiased if
+// u is uniform on (0, 1). u: at most 1 - 2^-20. h, logits: blocks of d and of outputs rows.
+template <int D>
+OUTSAMPLE_INLINE vfloat right_share(const LastStep& step, const float* c, vfloat u, vfloat before, vfloat after,
+                                    vint before_label, vint after_label, float* h, float* logits) {
+    vfloat right{};
+    for (int first = 0; first < last_values; first += width) {
+        vint label[width];
+        for (int v = 0; v < width; ++v) {
+            const vfloat y = normal_quantile((u + static_cast<float>(first + v)) * (1.0f / last_values));
+            label[v] = select(less(y, before), before_label, broadcast(step.outputs - 1));
+            label[v] = select(less(y, after), label[v], after_label);
+            for (int k = 0; k < step.d; ++k)
+                store(h + k * block + v * lanes, relu(load<vfloat>(c + k * block) + broadcast(step.W_hi[k]) * y));
+        }
+        layer<D, false>(step.outputs, step.d, step.weights, h, nullptr, nullptr, step.offset, logits);
+        for (int v = 0; v < width; ++v)
+            right += select(equal(argmax(logits + v * lanes, step.outputs, block), label[v]),
+                            broadcast(1.0f / last_values), vfloat{});
+    }
+    return right;
+}
+
+// How many intervals may be walked for the samples that are left. Every sample is promised its last values at least.
+struct Allowance {
+    std::int64_t intervals, samples;
+    std::int64_t most, values;  // intervals of a sample, and of its last values
+
+    // Whether the next `count` samples may be walked, whatever they take.
+    __attribute__((always_inline)) bool walk(std::int64_t count) const {
+        return intervals - count * most >= (samples - count) * values;
+    }
+    __attribute__((always_inline)) void spend(std::int64_t count, std::int64_t walked) {
+        samples -= count;
+        intervals -= walked;
+    }
+};
 
 }  // namespace outsample::OUTSAMPLE_ISA

@@ -38,7 +38,8 @@ struct Prepared {
     // Without biases the state after the first input is relu(W_hi) x_0 or relu(-W_hi) |x_0|; these are W_hh times them.
     const float* second_up;
     const float* second_down;
-    float *h, *next, *x;
+    float *h, *next;  // states; values of the last input that stand for its walk use both
+    float* x;
     float* c;      // pre-activations of the last step without the last input, or logits of given points
     float* start;  // logits at y = -last_range
     float* work;
@@ -108,10 +109,11 @@ OUTSAMPLE_INLINE void prepare(const Network& network, float* scratch, Prepared& 
     const int d = network.hidden_size, n = network.seq_len, outputs = network.output_size;
     prepared.network = network;
     prepared.h = scratch;
-    prepared.next = prepared.h + d * block;
-    prepared.x = prepared.next + d * block;
+    const int rows = d > outputs ? d : outputs;
+    prepared.next = prepared.h + rows * block;
+    prepared.x = prepared.next + rows * block;
     prepared.c = prepared.x + n * block;
-    prepared.start = prepared.c + (d > outputs ? d : outputs) * block;
+    prepared.start = prepared.c + rows * block;
     prepared.work = prepared.start + outputs * block;
     float* p = prepared.work + (2 * outputs + 3 * (walk_size(d) + 3)) * lanes;
     prepare_last_step(network, prepared.last, p);
@@ -201,6 +203,10 @@ OUTSAMPLE_INLINE void order_switches(Task task, const float* x, int n, std::ptrd
     }
 }
 
+OUTSAMPLE_INLINE Allowance allowance(const Network& network, std::int64_t samples, std::int64_t intervals) {
+    return {samples * intervals, samples, network.hidden_size + 3, intervals_of_values(network)};
+}
+
 // The median moves with the last input between the order statistics of this rank (0: the largest) and the next of the
 // n - 1 earlier inputs; for an even n between those of this rank and the next but one.
 constexpr int upper_rank_of_median(int n) { return (n - 3) / 2; }
@@ -233,15 +239,36 @@ OUTSAMPLE_INLINE void add_up(vfloat values, vdouble& total) {
         total[lane] += static_cast<double>(values[lane]) + values[lane + double_lanes];
 }
 
+// Points of positive weight; the others fill up the last group.
+OUTSAMPLE_INLINE std::int64_t count_points(const PointTable& table, int n, std::int64_t first_group,
+                                           std::int64_t last_group) {
+    const int rows = point_rows(n, table.exact_last);
+    vint count{};
+    for (std::int64_t group = first_group; group < last_group; ++group) {
+        const float* weights = table.data + (group * rows + rows - 1) * points_per_group;
+        for (int i = 0; i < points_per_group; i += lanes)
+            count += select(less(vfloat{}, load<vfloat>(weights + i)), broadcast(1), vint{});
+    }
+    return sum_of_lanes(count);
+}
+
+// Multiples of the golden ratio modulo 1, from number `first` on: evenly spread, however many of them are taken.
+OUTSAMPLE_INLINE vfloat golden_sequence(std::int64_t first) {
+    vuint number;
+    for (int lane = 0; lane < lanes; ++lane) number[lane] = static_cast<std::uint32_t>(first) + lane;
+    return to_uniform(number * 2654435769u >> 16);
+}
+
 template <int D>
 RuleSum point_sum(const Network& network, const PointTable& table, std::int64_t first_group, std::int64_t last_group,
-                  float* scratch) {
+                  std::int64_t intervals, float* scratch) {
     const int d = D ? D : network.hidden_size, n = network.seq_len, outputs = network.output_size;
     const int rows = point_rows(n, table.exact_last);
     Prepared prepared;
     prepare(network, scratch, prepared);
     vdouble total{};
-    vint walked{};
+    std::int64_t walked = 0;
+    Allowance left = allowance(network, count_points(table, n, first_group, last_group), intervals);
     for (std::int64_t group = first_group; group < last_group; ++group)
         for (int part = 0; part < points_per_group; part += block) {
             const float* points = table.data + group * rows * points_per_group + part;
@@ -259,11 +286,24 @@ RuleSum point_sum(const Network& network, const PointTable& table, std::int64_t 
                 const vfloat weight = load<vfloat>(row + (table.exact_last ? 4 : 1) * points_per_group);
                 vfloat value;
                 if (table.exact_last) {
+                    const vfloat before = load<vfloat>(row), after = load<vfloat>(row + points_per_group);
+                    const vint before_label = load<vint>(row + 2 * points_per_group);
+                    const vint after_label = load<vint>(row + 3 * points_per_group);
                     const vint count_me = select(less(vfloat{}, weight), broadcast(1), vint{});
-                    value = prepared.walk(prepared.last, prepared.c + v * lanes, prepared.start + v * lanes,
-                                          load<vfloat>(row), load<vfloat>(row + points_per_group),
-                                          load<vint>(row + 2 * points_per_group),
-                                          load<vint>(row + 3 * points_per_group), count_me, walked, prepared.work);
+                    const std::int64_t here = sum_of_lanes(count_me);
+                    std::int64_t taken = here * left.values;
+                    if (left.walk(here)) {
+                        vint walked_here{};
+                        value = prepared.walk(prepared.last, prepared.c + v * lanes, prepared.start + v * lanes, before,
+                                              after, before_label, after_label, count_me, walked_here, prepared.work);
+                        taken = sum_of_lanes(walked_here);
+                    } else {
+                        const vfloat u = golden_sequence(group * points_per_group + part + v * lanes);
+                        value = right_share<D>(prepared.last, prepared.c + v * lanes, u, before, after, before_label,
+                                               after_label, prepared.h, prepared.next);
+                    }
+                    left.spend(here, taken);
+                    walked += taken;
                 } else {
                     const vint answer = argmax(prepared.c + v * lanes, outputs, block);
                     value = select(equal(answer, load<vint>(row)), broadcast(1.0f), vfloat{});
@@ -271,14 +311,14 @@ RuleSum point_sum(const Network& network, const PointTable& table, std::int64_t 
                 add_up(value * weight, total);
             }
         }
-    RuleSum result{0.0, 0.0, sum_of_lanes(walked)};
+    RuleSum result{0.0, 0.0, walked};
     for (int lane = 0; lane < double_lanes; ++lane) result.sum += total[lane];
     return result;
 }
 
 template <int D>
 RuleSum conditional_sum(const Network& network, Task task, std::uint64_t key, std::int64_t count, std::int64_t first,
-                        std::int64_t last, float* scratch) {
+                        std::int64_t last, std::int64_t intervals, float* scratch) {
     const int n = network.seq_len, inputs = n - 1;
     const int rank = task == Task::median ? upper_rank_of_median(n) : task == Task::argmedian ? n / 2 - 1 : 0;
     Prepared prepared;
@@ -287,7 +327,8 @@ RuleSum conditional_sum(const Network& network, Task task, std::uint64_t key, st
     vint lane_number;
     for (int lane = 0; lane < lanes; ++lane) lane_number[lane] = lane;
     vdouble total{}, squares{};
-    vint walked{};
+    std::int64_t walked = 0;
+    Allowance left = allowance(network, 2 * (last - first), intervals);
     // Even vectors hold the first samples of as many strata as there are lanes, odd ones the second samples.
     for (std::int64_t begin = first; begin < last; begin += block / 2) {
         vfloat before[width], after[width];
@@ -296,6 +337,11 @@ RuleSum conditional_sum(const Network& network, Task task, std::uint64_t key, st
         for (int v = 0; v < width; v += 2) {
             const std::int64_t stratum = begin + v / 2 * lanes;
             float* x = prepared.x + v * lanes;
+            if (stratum >= last) {
+                for (int t = 0; t < inputs; ++t)
+                    for (int i = 0; i < 2; ++i) store(x + t * block + i * lanes, vfloat{});
+                continue;
+            }
             normal_pairs(key, conditional_domain, static_cast<std::uint64_t>(stratum), inputs, x, x + lanes, block);
             vuint word[4];
             philox(static_cast<std::uint64_t>(stratum), static_cast<std::uint32_t>((inputs + 1) / 2),
@@ -321,24 +367,39 @@ RuleSum conditional_sum(const Network& network, Task task, std::uint64_t key, st
         }
         before_last_input<D>(prepared, prepared.x);
         for (int v = 0; v < width; v += 2) {
-            const std::int64_t left = last - begin - v / 2 * lanes;  // strata
-            const vmask mine = greater(broadcast(left < lanes ? static_cast<int>(left) : lanes), lane_number);
+            const std::int64_t stratum = begin + v / 2 * lanes;
+            if (stratum >= last) break;
+            const int here = last - stratum < lanes ? static_cast<int>(last - stratum) : lanes;
+            const vmask mine = greater(broadcast(here), lane_number);
             const vint count_me = select(mine, broadcast(1), vint{});
             vfloat value[2];
             for (int i = 0; i < 2; ++i) {
                 const float *c = prepared.c + (v + i) * lanes, *start = prepared.start + (v + i) * lanes;
-                value[i] =
-                    task == Task::median
-                        ? prepared.squared_walk(prepared.last, c, start, median[v + i], count_me, walked, prepared.work)
-                        : prepared.walk(prepared.last, c, start, before[v + i], after[v + i], before_label[v + i],
-                                        after_label[v + i], count_me, walked, prepared.work);
+                vint walked_here{};
+                if (task == Task::median) {
+                    value[i] = prepared.squared_walk(prepared.last, c, start, median[v + i], count_me, walked_here,
+                                                     prepared.work);
+                } else if (left.walk(here)) {
+                    value[i] = prepared.walk(prepared.last, c, start, before[v + i], after[v + i], before_label[v + i],
+                                             after_label[v + i], count_me, walked_here, prepared.work);
+                } else {
+                    vuint word[4];
+                    philox(static_cast<std::uint64_t>(stratum), static_cast<std::uint32_t>((inputs + 1) / 2 + 1),
+                           conditional_domain, key, word[0], word[1], word[2], word[3]);
+                    value[i] = right_share<D>(prepared.last, c, to_uniform(word[i] >> 16), before[v + i], after[v + i],
+                                              before_label[v + i], after_label[v + i], prepared.h, prepared.next);
+                    walked_here = count_me * static_cast<std::int32_t>(left.values);
+                }
+                const std::int64_t taken = sum_of_lanes(walked_here);
+                left.spend(here, taken);
+                walked += taken;
             }
             const vfloat difference = value[0] - value[1];
             add_up(select(mine, value[0] + value[1], vfloat{}), total);
             add_up(select(mine, difference * difference, vfloat{}), squares);
         }
     }
-    RuleSum result{0.0, 0.0, sum_of_lanes(walked)};
+    RuleSum result{0.0, 0.0, walked};
     for (int lane = 0; lane < double_lanes; ++lane) {
         result.sum += total[lane];
         result.squares += squares[lane];
@@ -385,12 +446,12 @@ void conditional_values(const Network& network, Task task, const float* x, std::
     return function<0> arguments;
 
 RuleSum point_sum_kernel(const Network& network, const PointTable& table, std::int64_t first_group,
-                         std::int64_t last_group, float* scratch){
-    OUTSAMPLE_BY_SHAPE(point_sum, (network, table, first_group, last_group, scratch))}
+                         std::int64_t last_group, std::int64_t intervals, float* scratch){
+    OUTSAMPLE_BY_SHAPE(point_sum, (network, table, first_group, last_group, intervals, scratch))}
 
 RuleSum conditional_sum_kernel(const Network& network, Task task, std::uint64_t key, std::int64_t strata,
-                               std::int64_t first, std::int64_t last, float* scratch) {
-    OUTSAMPLE_BY_SHAPE(conditional_sum, (network, task, key, strata, first, last, scratch))
+                               std::int64_t first, std::int64_t last, std::int64_t intervals, float* scratch) {
+    OUTSAMPLE_BY_SHAPE(conditional_sum, (network, task, key, strata, first, last, intervals, scratch))
 }
 
 void conditional_expectations_kernel(const Network& network, Task task, const float* x, std::int64_t count,

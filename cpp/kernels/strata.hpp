@@ -57,6 +57,9 @@ OUTSAMPLE_INLINE vint every_other_bit(vint a) {
 // Rounded down, for 0 <= a < 2^24.
 OUTSAMPLE_INLINE vfloat whole_part(vfloat a) { return to_float(__builtin_convertvector(a, vint)); }
 
+// 16 random bits to the middles of 2^16 parts of (0, 1).
+OUTSAMPLE_INLINE vfloat to_uniform(vuint bits) { return (to_float((vint)bits) + 0.5f) * 1.52587891e-5f; }
+
 // What a stratum says: positions of the upper and of the lower value, and where in (0, 1) the two stand in their
 // ranges.
 struct Place {
@@ -79,8 +82,7 @@ OUTSAMPLE_INLINE Place random_place(const Strata& strata, std::int64_t first, vu
     const vint fine_bits = __builtin_convertvector(fine, vint), half_bits = __builtin_convertvector(halves, vint);
     const vint upper_half = ((half_bits & 1) << strata.bits) + every_other_bit(fine_bits);
     const vint lower_half = ((half_bits >> 1) << strata.bits) + every_other_bit(fine_bits >> 1);
-    const vfloat a = (to_float((vint)(other >> 16)) + 0.5f) * 1.52587891e-5f;  // 2^-16
-    const vfloat b = (to_float((vint)(other & 0xffffu)) + 0.5f) * 1.52587891e-5f;
+    const vfloat a = to_uniform(other >> 16), b = to_uniform(other & 0xffffu);
     return {__builtin_convertvector(upper < lower ? upper : upper + 1.0f, vint), __builtin_convertvector(lower, vint),
             (to_float(upper_half) + a) * strata.width, (to_float(lower_half) + b) * strata.width};
 }

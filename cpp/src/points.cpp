@@ -37,31 +37,32 @@ RuleSum added_up(const std::vector<RuleSum>& parts) {
 std::int64_t points_scratch(const Network& network) {
     const std::int64_t d = network.hidden_size, n = network.seq_len, outputs = network.output_size;
     const std::int64_t keys = std::max<std::int64_t>(d, 32) + 2, stride = keys + 15;
-    const std::int64_t blocks = 64 * (2 * d + n + outputs + std::max(outputs, d));
+    const std::int64_t blocks = 64 * (n + outputs + 3 * std::max(outputs, d));
     const std::int64_t walk = 16 * (2 * outputs + 3 * (keys + 1));
     const std::int64_t weights = 15 + outputs * (stride + d + 2) + 4 * d;
     return blocks + walk + weights + keys * (keys + 1);  // as many numbers of comparators at most
 }
 
-RuleSum point_sum(const Network& network, const PointTable& table, int threads) {
+RuleSum point_sum(const Network& network, const PointTable& table, std::int64_t intervals, int threads) {
     std::vector<RuleSum> partial((table.groups + groups_per_piece - 1) / groups_per_piece);
     parallel_for(static_cast<std::int64_t>(partial.size()), 1, threads, [&](std::int64_t begin, std::int64_t end) {
         Scratch scratch;
         for (std::int64_t i = begin; i < end; ++i)
             partial[i] = OUTSAMPLE_KERNEL(point_sum_kernel)(network, table, i * groups_per_piece,
                                                             std::min((i + 1) * groups_per_piece, table.groups),
-                                                            scratch.floats(points_scratch(network)));
+                                                            intervals, scratch.floats(points_scratch(network)));
     });
     return added_up(partial);
 }
 
 void point_sum_many(const Network* networks, std::int64_t count, const PointTable& table, int threads, double* sums) {
     parallel_for(count, 1, threads, [&](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t i = begin; i < end; ++i) sums[i] = point_sum(networks[i], table, 1).sum;
+        for (std::int64_t i = begin; i < end; ++i) sums[i] = point_sum(networks[i], table, any_intervals, 1).sum;
     });
 }
 
-RuleSum conditional_sum(const Network& network, Task task, std::int64_t strata, std::uint64_t key, int threads) {
+RuleSum conditional_sum(const Network& network, Task task, std::int64_t strata, std::uint64_t key,
+                        std::int64_t intervals, int threads) {
     require_two_inputs(network);
     std::vector<RuleSum> partial((strata + strata_per_piece - 1) / strata_per_piece);
     parallel_for(static_cast<std::int64_t>(partial.size()), 1, threads, [&](std::int64_t begin, std::int64_t end) {
@@ -69,7 +70,7 @@ RuleSum conditional_sum(const Network& network, Task task, std::int64_t strata, 
         for (std::int64_t i = begin; i < end; ++i)
             partial[i] = OUTSAMPLE_KERNEL(conditional_sum_kernel)(network, task, key, strata, i * strata_per_piece,
                                                                   std::min((i + 1) * strata_per_piece, strata),
-                                                                  scratch.floats(points_scratch(network)));
+                                                                  intervals, scratch.floats(points_scratch(network)));
     });
     return added_up(partial);
 }
@@ -77,7 +78,7 @@ RuleSum conditional_sum(const Network& network, Task task, std::int64_t strata, 
 RuleCost rule_cost(const Network& network, Task task, bool exact_last) {
     const long long d = network.hidden_size, n = network.seq_len, outputs = network.output_size;
     const long long known = exact_last ? n - 1 : n;  // inputs that a point gives
-    RuleCost cost{0, forward_multiply_adds(network), 0};
+    RuleCost cost{0, forward_multiply_adds(network), 0, 0, 0};
     if (known >= 2 && !network.b_h) {
         // The first two steps at once: W_hh relu(W_hi) and W_hh relu(-W_hi) once, three products per unit for a point.
         cost.once += 2 * d * d;
@@ -92,9 +93,14 @@ RuleCost rule_cost(const Network& network, Task task, bool exact_last) {
             cost.point += 6;         // median and f at one end; the line next to 0
             cost.interval = 2 * 10;  // upper moments
             cost.interval += 9;      // value, line on the other side of the breakpoint, term of the sum
+            cost.most = cost.planned = d + 2;
         } else {
+            // intervals_of_values counts on this sum.
             cost.interval = 5 * outputs;  // logit; deficit and slope against the label; two for the root
             cost.interval += 2 * 12;      // normal distribution function at both ends of the piece of right answers
+            cost.most = d + 3;
+            // Trained networks have fewer intervals, most of them below two thirds.
+            cost.planned = std::max<long long>(2 * cost.most / 3, intervals_of_values(network));
         }
     }
     return cost;

@@ -30,29 +30,49 @@ struct RuleSum {
     double sum;
     double squares;  // sum over strata of the squared difference of their two samples; random samples only
     // Intervals of the last input between neighbouring breakpoints, empty ones not counted; for the median task the
-    // breakpoints themselves.
+    // breakpoints themselves. Values in place of a walk count as intervals_of_values.
     std::int64_t walked;
 };
 
-// Sum of weight times probability of a right answer over a table.
-RuleSum point_sum(const Network& network, const PointTable& table, int threads);
+// More intervals than any network has.
+constexpr std::int64_t any_intervals = 1 << 30;
+
+// Sum of weight times probability of a right answer over a table. At most `intervals` times as many intervals are
+// walked as there are points: where more might be needed, `last_values` values stand for the last input, which are
+// fixed too.
+RuleSum point_sum(const Network& network, const PointTable& table, std::int64_t intervals, int threads);
 
 // The same for each of many networks, bit for bit; threads share the networks.
 void point_sum_many(const Network* networks, std::int64_t count, const PointTable& table, int threads, double* sums);
 
 // Sum of P(right answer | first n - 1 inputs), or for the median task of E(squared error | first n - 1 inputs), over
-// two random samples in each of `strata` strata of equal probability (kernels/strata.hpp). Throws std::invalid_argument
-// unless n >= 2.
-RuleSum conditional_sum(const Network& network, Task task, std::int64_t strata, std::uint64_t key, int threads);
+// two random samples in each of `strata` strata of equal probability (kernels/strata.hpp). At most `intervals` times as
+// many intervals are walked as there are samples: where more might be needed, `last_values` stratified random values
+// stand for the last input (not for the median task, whose breakpoints are walked all). Which samples these are depends
+// on earlier ones alone, so that none is biased. Throws std::invalid_argument unless n >= 2.
+RuleSum conditional_sum(const Network& network, Task task, std::int64_t strata, std::uint64_t key,
+                        std::int64_t intervals, int threads);
 
-// Multiply-adds of a rule: those made once, those of each point, and those of each interval walked on the last input,
-// of which a point has at most d + 3 (for the median task each breakpoint, of which it has at most d + 2). Counted are
-// multiplications, additions and reciprocals of real numbers (a multiplication and an addition that belong together are
-// one); comparisons, minima and maxima are not, as in forward_multiply_adds.
+// Multiply-adds of a rule: those made once, those of each point, and those of each interval walked on the last input
+// (for the median task each breakpoint). Counted are multiplications, additions and reciprocals of real numbers (a
+// multiplication and an addition that belong together are one); comparisons, minima and maxima are not, as in
+// forward_multiply_adds.
 struct RuleCost {
     long long once, point, interval;
+    long long most;     // intervals of a point
+    long long planned;  // intervals of a point that budgets are planned for
 };
 RuleCost rule_cost(const Network& network, Task task, bool exact_last);
+
+// Values of the last input that may stand for its walk, one in each of so many parts of equal probability.
+constexpr int last_values = 4;
+
+// As how many intervals they count, rounded up: they take a last step each and leave out the slopes. Less than most
+// points have.
+inline std::int64_t intervals_of_values(const Network& network) {
+    const std::int64_t d = network.hidden_size, outputs = network.output_size, interval = 5 * outputs + 24;
+    return (last_values * d * (outputs + 1) - outputs * (d + 2) + interval - 1) / interval;
+}
 
 // P(right answer | first n - 1 inputs), or E(squared error | first n - 1 inputs), for `count` rows of n - 1 inputs.
 void conditional_expectations(const Network& network, Task task, const float* x, std::int64_t count, int threads,
@@ -60,10 +80,10 @@ void conditional_expectations(const Network& network, Task task, const float* x,
 
 OUTSAMPLE_DECLARE_KERNEL(RuleSum, point_sum_kernel,
                          (const Network& network, const PointTable& table, std::int64_t first_group,
-                          std::int64_t last_group, float* scratch))
+                          std::int64_t last_group, std::int64_t intervals, float* scratch))
 OUTSAMPLE_DECLARE_KERNEL(RuleSum, conditional_sum_kernel,
                          (const Network& network, Task task, std::uint64_t key, std::int64_t strata, std::int64_t first,
-                          std::int64_t last, float* scratch))
+                          std::int64_t last, std::int64_t intervals, float* scratch))
 OUTSAMPLE_DECLARE_KERNEL(void, conditional_expectations_kernel,
                          (const Network& network, Task task, const float* x, std::int64_t count, float* scratch,
                           float* expectations))

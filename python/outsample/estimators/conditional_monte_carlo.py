@@ -29,7 +29,9 @@ class ConditionalMonteCarlo(Estimator):
     strata are those of two neighbouring order statistics in the middle.
 
     A budget of N forward passes buys fewer than N samples: each one costs the earlier steps and the walk over the last
-    input's breakpoints, whose additions and multiplications are counted (`Cost.multiply_adds`).
+    input's breakpoints, whose additions and multiplications are counted (`Cost.multiply_adds`). Samples are planned for
+    two thirds of the breakpoints that there may be. Where a network has more, four stratified random values of the last
+    input take the place of some walks, so that no budget is overspent and no estimate biased.
 
     References
     ----------
@@ -46,15 +48,18 @@ class ConditionalMonteCarlo(Estimator):
         require_two_inputs(self, model)
 
     def minimum_budget(self, model: RNN) -> int:
-        return budget_of(model, 2, exact_last=True)  # a stratum
+        return RuleCost.of(model, exact_last=True).budget_of(model, 2)  # a stratum
 
     def prepare(self, model: RNN, budget: int) -> tuple[int, RuleCost]:
         """Number of strata, and what samples cost."""
-        return affordable_points(model, budget, exact_last=True) // 2, RuleCost.of(model, exact_last=True)
+        cost = RuleCost.of(model, exact_last=True)
+        return whole_groups(cost.affordable_points(model, budget)) // 2, cost
 
     def _estimate(self, model: RNN, task: Task, budget: int, rng: Any, threads: int) -> Estimate:
         strata, cost = self.prepared(model, budget)
-        total, squares, walked = _core.conditional_sum(model._network, task.name, strata, philox_key(rng), threads)
+        total, squares, walked = _core.conditional_sum(
+            model._network, task.name, strata, philox_key(rng), threads, cost.planned
+        )
         samples = 2 * strata
         value, error = total / samples, math.sqrt(squares) / samples
         return Estimate(
@@ -73,11 +78,16 @@ def require_two_inputs(estimator: Estimator, model: RNN) -> None:
 
 
 class RuleCost(NamedTuple):
-    """Multiply-adds of a rule: once per network, for each point, for each interval walked on the last input."""
+    """Multiply-adds of a rule: once per network, for each point, for each interval walked on the last input.
+
+    A point has `most` intervals at most; budgets are planned for `planned`, the average that the core is held to.
+    """
 
     once: int
     point: int
     interval: int
+    most: int
+    planned: int
 
     @classmethod
     def of(cls, model: RNN, *, exact_last: bool) -> RuleCost:
@@ -86,22 +96,22 @@ class RuleCost(NamedTuple):
 
     def total(self, points: int, walked: int) -> Cost:
         """What so many points took with the intervals walked for them."""
-        once, point, interval = self
-        return Cost(multiply_adds=float(once + point * points + interval * walked), evaluations=float(points))
+        spent = self.once + self.point * points + self.interval * walked
+        return Cost(multiply_adds=float(spent), evaluations=float(points))
+
+    def affordable_points(self, model: RNN, budget: int) -> int:
+        """How many points a budget in forward passes pays for."""
+        each = self.point + self.interval * self.planned
+        return max(0, (budget * model.forward_multiply_adds - self.once) // each)
+
+    def budget_of(self, model: RNN, points: int) -> int:
+        """Smallest budget in forward passes that pays for so many points."""
+        each = self.point + self.interval * self.planned
+        return -(-(self.once + each * points) // model.forward_multiply_adds)
 
 
-def _most_per_point(model: RNN, exact_last: bool) -> tuple[int, int]:
-    cost = RuleCost.of(model, exact_last=exact_last)
-    return cost.once, cost.point + cost.interval * (model.hidden_size + 3)
-
-
-def affordable_points(model: RNN, budget: int, *, exact_last: bool) -> int:
-    """How many points a budget in forward passes pays for, however many intervals each of them has."""
-    once, each = _most_per_point(model, exact_last)
-    return max(0, (budget * model.forward_multiply_adds - once) // each)
-
-
-def budget_of(model: RNN, points: int, *, exact_last: bool) -> int:
-    """Smallest budget in forward passes that pays for so many points."""
-    once, each = _most_per_point(model, exact_last)
-    return -(-(once + each * points) // model.forward_multiply_adds)
+def whole_groups(points: int) -> int:
+    """Leave out the few points beyond whole groups that would take as long as another group."""
+    group: int = _core.points_per_group
+    rest = points % group
+    return points - rest if points > group and 4 * rest < group else points

@@ -14,12 +14,7 @@ from numpy.typing import NDArray
 
 from outsample import _core, low_discrepancy
 from outsample.estimators.base import Estimate, Estimator, League
-from outsample.estimators.conditional_monte_carlo import (
-    RuleCost,
-    affordable_points,
-    budget_of,
-    require_two_inputs,
-)
+from outsample.estimators.conditional_monte_carlo import RuleCost, require_two_inputs, whole_groups
 from outsample.estimators.student import student_interval
 from outsample.models import RNN
 from outsample.seeding import philox_key
@@ -211,7 +206,12 @@ class QuasiMonteCarlo(Estimator):
 
     def minimum_budget(self, model: RNN) -> int:
         points = self.replicates if self.randomised else 1
-        return budget_of(model, points, exact_last=self.exact_last)
+        return self._cost(model).budget_of(model, points)
+
+    def _cost(self, model: RNN) -> RuleCost:
+        cost = RuleCost.of(model, exact_last=self.exact_last)
+        # Points that stay the same may have fixed values for the last input too; randomised ones are walked all.
+        return cost._replace(planned=cost.most) if self.randomised else cost
 
     def _inputs(self, model: RNN) -> int:
         return model.seq_len - 1 if self.exact_last else model.seq_len
@@ -224,9 +224,9 @@ class QuasiMonteCarlo(Estimator):
 
     def _plan(self, model: RNN, budget: int) -> tuple[int, int]:
         """Number of copies and points in each."""
-        points = affordable_points(model, budget, exact_last=self.exact_last)
+        points = self._cost(model).affordable_points(model, budget)
         if not self.randomised:
-            return 1, 1 << points.bit_length() - 1 if self.sequence == "sobol" else points
+            return 1, 1 << points.bit_length() - 1 if self.sequence == "sobol" else whole_groups(points)
         count = points // self.replicates
         if self.sequence == "sobol":
             count = 1 << count.bit_length() - 1
@@ -258,13 +258,12 @@ class QuasiMonteCarlo(Estimator):
         replicates, count = self._plan(model, budget)
         wanted = min(self._POOL_POINTS // count, self._POOL_COPIES)
         copies = max(self._POOL_MULTIPLE * replicates, wanted) if self.randomised else 0
-        cost = RuleCost.of(model, exact_last=self.exact_last)
-        return replicates, count, self._table(model, count, copies), cost
+        return replicates, count, self._table(model, count, copies), self._cost(model)
 
     def _estimate(self, model: RNN, task: Task, budget: int, rng: Any, threads: int) -> Estimate:
         replicates, count, pool, rule_cost = self.prepared(model, budget)
         if not self.randomised:
-            (value,), walked = _core.point_sums(model._network, pool, self.exact_last, threads)
+            (value,), walked = _core.point_sums(model._network, pool, self.exact_last, threads, rule_cost.planned)
             return Estimate(value=value, cost=rule_cost.total(count, walked))
         first = (philox_key(rng) & 0xFFFFFFFF) % (len(pool) - replicates + 1)
         sums, walked = _core.point_sums(model._network, pool[first : first + replicates], self.exact_last, threads)
