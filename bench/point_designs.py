@@ -47,11 +47,12 @@ def folded(points):
     return lambda count, dimensions, rng: 1 - np.abs(2 * points(count, dimensions, rng) - 1)
 
 
-def order(points, ranked, exact_last=True, importance=1.0, gaps=(3,), coordinates=None):
+def order(points, ranked, exact_last=True, importance=1.0, gaps=(3,), coordinates=None, tilt=0.0):
     """Tables in order coordinates.
 
     `importance` > 1 draws more points with small gaps, with less weight: between the second and third for coordinate 3,
-    between the first and second for coordinate 2. `coordinates` assigns the point set's coordinates anew.
+    between the first and second for coordinate 2. `tilt` does so by a linear weight on the third gap, of sum 1.
+    `coordinates` assigns the point set's coordinates anew.
     """
 
     def make(model, count, rng):
@@ -64,6 +65,11 @@ def order(points, ranked, exact_last=True, importance=1.0, gaps=(3,), coordinate
             for gap in gaps:
                 weight *= importance * (1 - u[:, gap]) ** (importance - 1)
                 u[:, gap] = 1 - (1 - u[:, gap]) ** importance
+        if tilt:
+            v = u[:, 3].copy()
+            u[:, 3] = v + tilt * v * (1 - v)
+            weight = 1 + tilt * (1 - 2 * v)
+            weight *= count / weight.sum()
         table = make_table(ld.order_inputs(u, inputs, ranked), model.task, exact_last=exact_last)
         groups = len(table)
         padded = np.zeros(groups * _core.points_per_group)
@@ -100,6 +106,9 @@ DESIGNS = {
     "hammersley, importance 1.25 on the third gap": (order(hammersley, 3, importance=1.25), True),
     "hammersley, importance 1.5 on the third gap": (order(hammersley, 3, importance=1.5), True),
     "hammersley, importance 1.25 on two gaps": (order(hammersley, 3, importance=1.25, gaps=(2, 3)), True),
+    "hammersley, tilted by 0.2": (order(hammersley, 3, tilt=0.2), True),
+    "hammersley, tilted by 0.4": (order(hammersley, 3, tilt=0.4), True),
+    "hammersley, tilted by 0.6": (order(hammersley, 3, tilt=0.6), True),
     "hammersley, folded": (order(folded(hammersley), 3), True),
     "hammersley, gaps first": (order(hammersley, 3, coordinates=[3, 2, 1, 0, *range(4, 10)]), True),
     "hammersley, third gap first": (order(hammersley, 3, coordinates=[1, 3, 2, 0, *range(4, 10)]), True),

@@ -76,8 +76,24 @@ def _packed(columns: list[NDArray[Any]], count: int) -> Table:
     return np.ascontiguousarray(table.reshape(len(columns), groups, group).transpose(1, 0, 2))
 
 
-def make_table(x: NDArray[np.float64], task: Task, *, exact_last: bool) -> Table:
-    """Table of equally weighted points for the core.
+#: For 2nd_argmax: by how much points are denser than normal inputs where the third-largest is close to the second, and
+#: sparser where it is far.
+_TILT = 0.4
+
+
+def _tilted(u: NDArray[np.float64], column: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Importance sampling: points with one coordinate of a density that grows, and their weights, whose sum is 1."""
+    v = u[:, column]
+    u = u.copy()
+    u[:, column] = v + _TILT * v * (1 - v)
+    weights = 1 + _TILT * (1 - 2 * v)
+    return u, weights / weights.sum()
+
+
+def make_table(
+    x: NDArray[np.float64], task: Task, *, exact_last: bool, weights: NDArray[np.float64] | None = None
+) -> Table:
+    """Table of points for the core.
 
     Parameters
     ----------
@@ -87,6 +103,8 @@ def make_table(x: NDArray[np.float64], task: Task, *, exact_last: bool) -> Table
         One with a right position.
     exact_last : bool
         Whether the core integrates over the last input.
+    weights : ndarray, shape (count,), optional
+        Positive; by default 1 / count.
     """
     values = x.astype(np.float32)
     count, inputs = values.shape
@@ -108,7 +126,7 @@ def make_table(x: NDArray[np.float64], task: Task, *, exact_last: bool) -> Table
             columns += [values[rows, before], values[rows, after], before, after]
     else:
         columns.append(task.target(values).astype(np.int32))
-    columns.append(np.full(count, 1.0 / count, dtype=np.float32))
+    columns.append(np.full(count, 1.0 / count, np.float32) if weights is None else weights.astype(np.float32))
     return _packed(columns, count)
 
 
@@ -117,7 +135,8 @@ class QuasiMonteCarlo(Estimator):
 
     By default the points are laid out in *order coordinates*: who is largest, second-largest and third-largest, and by
     how much, come from the first four coordinates, so that what decides the answer is spread most evenly
-    (`low_discrepancy.order_inputs`). Points, labels and weights do not depend on the network: they are tables, made
+    (`low_discrepancy.order_inputs`). For 2nd_argmax a fixed set is denser, and its points weigh less, where the
+    third-largest input is close to the second-largest. Points, labels and weights do not depend on the network: they are tables, made
     once per shape and number of points, kept in memory, and their cost is set-up.
 
     Parameters
@@ -241,10 +260,12 @@ class QuasiMonteCarlo(Estimator):
         def one(seed: tuple[int, ...] | None) -> Table:
             u = _unit_points(self.sequence, count, dimensions, seed)
             if self.coordinates == "gaussian":
-                x = low_discrepancy.normal_quantile(u)
-            else:
-                x = low_discrepancy.order_inputs(u, inputs, ranks(model.task, inputs))
-            return make_table(x, model.task, exact_last=self.exact_last)
+                return make_table(low_discrepancy.normal_quantile(u), model.task, exact_last=self.exact_last)
+            weights = None
+            if not self.randomised and model.task.name == "2nd_argmax" and inputs >= low_discrepancy.RANKED:
+                u, weights = _tilted(u, dimensions - inputs + 2)  # positions come first, then values by rank
+            x = low_discrepancy.order_inputs(u, inputs, ranks(model.task, inputs))
+            return make_table(x, model.task, exact_last=self.exact_last, weights=weights)
 
         def make() -> Table:
             if not copies:
