@@ -181,7 +181,7 @@ def test_conditional_sums_do_not_depend_on_threads(isa, task, n):
         ("median", 8, 8),
     ],
 )
-@pytest.mark.parametrize("strata", [1, 7, 100, 3000])
+@pytest.mark.parametrize("strata", [1, 7, 8, 100, 3000])
 def test_stratified_samples_are_unbiased_and_know_their_variance(isa, task, d, n, strata):
     model = random_rnn(d, n, task, seed=d)
     # The mean over random inputs of the same function, without strata.
@@ -205,6 +205,62 @@ def test_strata_take_away_what_positions_and_gaps_explain():
     ]
     assert variance[1] < variance[0]
     assert variance[2] < 0.8 * variance[0]
+
+
+def test_uneven_strata_suit_trained_networks():
+    """Boxes of different probabilities (multiples of 8 strata) against equal ones (all other numbers)."""
+    network = osp.zoo.load("2nd_argmax_16_10_1073741824_1")._network
+    uneven, even = (
+        np.mean([_core.conditional_sum(network, "2nd_argmax", strata, key)[1] for key in range(100)]) / strata
+        for strata in (400, 401)
+    )
+    assert uneven < 0.95 * even
+
+
+@pytest.mark.parametrize("task", ["2nd_argmax", "argmedian"])
+@pytest.mark.parametrize("strata", [1, 16, 3000])
+def test_last_values_in_place_of_walks(isa, task, strata):
+    """Where intervals are short: no more of them than allowed, unbiased, and an honest variance."""
+    model = random_rnn(16, 7, task, seed=2)
+    x = _core.normals(5, 0, 1 << 18, 7)[:, :6]
+    p = _core.conditional_expectations(model._network, task, x)
+    repeats = max(50, min(1000, 50_000 // strata))
+    needed = _core.conditional_sum(model._network, task, strata, 0)[2] / (2 * strata)
+    allowed = 12
+    assert needed > allowed + 1
+    results = np.array([_core.conditional_sum(model._network, task, strata, key, 1, allowed) for key in range(repeats)])
+    values, variances = results[:, 0] / (2 * strata), results[:, 1] / (2 * strata) ** 2
+    assert results[:, 2].max() <= 2 * strata * allowed
+    assert strata < 3000 or results[:, 2].min() > 0.95 * 2 * strata * allowed
+    assert abs(values.mean() - p.mean()) < 4.5 * np.sqrt(values.var(ddof=1) / repeats + p.var() / len(p))
+    assert values.var(ddof=1) / variances.mean() == pytest.approx(1, abs=5 * np.sqrt(2 / repeats))
+    once = _core.conditional_sum(model._network, task, strata, 0, 1, allowed)
+    assert once == _core.conditional_sum(model._network, task, strata, 0, 3, allowed)
+    # Points of a table: the same up to the spread of four values.
+    table = make_table(x[:5000], model.task, exact_last=True)[None]
+    (exact,), _ = _core.point_sums(model._network, table, True)
+    (short,), walked = _core.point_sums(model._network, table, True, 1, allowed)
+    assert walked <= 5000 * allowed
+    assert 0 < abs(short - exact) < 4 * 0.25 / np.sqrt(5000)
+
+
+@pytest.mark.parametrize("method", [osp.ConditionalMonteCarlo(), osp.DeterministicCubature()])
+@pytest.mark.parametrize(("d", "n"), [(16, 10), (8, 7), (32, 8), (4, 4), (2, 3)])
+def test_no_budget_is_overspent(method, d, n):
+    """Not even by networks with more intervals than planned for."""
+    for seed in range(3):
+        model = random_rnn(d, n, seed=seed, biases=seed == 1)
+        minimum = method.minimum_budget(model)
+        for budget in (minimum, minimum + 3, 64, 256, 1000):
+            estimate = method.estimate(model, max(budget, minimum), rng=seed)
+            assert 0 < estimate.cost.multiply_adds <= max(budget, minimum) * model.forward_multiply_adds
+
+
+def test_fixed_points_have_weights_of_sum_one():
+    table = osp.DeterministicCubature().prepare(random_rnn(16, 10), 256)[2]
+    weights = table[0, :, -1]
+    assert weights.sum() == pytest.approx(1, abs=1e-6)
+    assert weights.max() > 1.5 * weights[weights > 0].min()
 
 
 @pytest.mark.parametrize(("budget", "covers"), [(64, 0.90), (1000, 0.93)])

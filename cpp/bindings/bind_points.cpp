@@ -87,6 +87,7 @@ Array<float> conditional_expectations(const PyNetwork& network, const std::strin
 
 void bind_points(py::module_& m) {
     m.attr("points_per_group") = outsample::points_per_group;
+    m.attr("strata_boxes") = outsample::strata_boxes;
     m.def(
         "point_sums", &point_sums, "network"_a, "tables"_a, "exact_last"_a, "threads"_a = 1,
         "intervals"_a = outsample::any_intervals,

@@ -241,7 +241,7 @@ OUTSAMPLE_INLINE vfloat shifted_normal_cdf(vfloat a) {
 #if defined(__AVX512F__)
     const vfloat at = a * 1.333333f + 8.0f;  // a little below 4/3, so that 6 is in the last piece
     const __m512i piece = _mm512_cvttps_epi32((__m512)at);
-    const vfloat offset = at - (vfloat)_mm512_cvtepi32_ps(piece) - 0.5f;
+    const vfloat offset = (vfloat)_mm512_reduce_ps((__m512)at, _MM_FROUND_TO_ZERO) - 0.5f;
     vfloat p = (vfloat)_mm512_permutexvar_ps(piece, _mm512_load_ps(normal_pieces[5]));
 #pragma GCC unroll 5
     for (int power = 4; power >= 0; --power)

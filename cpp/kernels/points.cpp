@@ -1,5 +1,6 @@
 #include "outsample/points.hpp"
 
+#include "evaluate.hpp"
 #include "label.hpp"
 #include "last_input.hpp"
 #include "last_input_squared.hpp"
@@ -35,10 +36,8 @@ OUTSAMPLE_INLINE SquaredWalk squared_walk_of(int d) {
 struct Prepared {
     Network network;
     LastStep last;
-    // Without biases the state after the first input is relu(W_hi) x_0 or relu(-W_hi) |x_0|; these are W_hh times them.
-    const float* second_up;
-    const float* second_down;
-    float *h, *next;  // states; values of the last input that stand for its walk use both
+    const float* second;  // from second_step_weights
+    float *h, *next;      // states; values of the last input that stand for its walk use both
     float* x;
     float* c;      // pre-activations of the last step without the last input, or logits of given points
     float* start;  // logits at y = -last_range
@@ -109,7 +108,7 @@ OUTSAMPLE_INLINE void prepare(const Network& network, float* scratch, Prepared& 
     const int d = network.hidden_size, n = network.seq_len, outputs = network.output_size;
     prepared.network = network;
     prepared.h = scratch;
-    const int rows = d > outputs ? d : outputs;
+    const int widest = d > outputs ? d : outputs, rows = widest > 2 ? widest : 2;
     prepared.next = prepared.h + rows * block;
     prepared.x = prepared.next + rows * block;
     prepared.c = prepared.x + n * block;
@@ -117,18 +116,8 @@ OUTSAMPLE_INLINE void prepare(const Network& network, float* scratch, Prepared& 
     prepared.work = prepared.start + outputs * block;
     float* p = prepared.work + (2 * outputs + 3 * (walk_size(d) + 3)) * lanes;
     prepare_last_step(network, prepared.last, p);
-    float* up = p;
-    float* down = up + d;
-    for (int i = 0; i < d; ++i) {
-        up[i] = down[i] = 0.0f;
-        for (int j = 0; j < d; ++j) {
-            const float w = network.W_hi[j];
-            if (w > 0.0f) up[i] += network.W_hh[i * d + j] * w;
-            if (w < 0.0f) down[i] -= network.W_hh[i * d + j] * w;
-        }
-    }
-    prepared.second_up = up;
-    prepared.second_down = down;
+    // Biases of zero are biases here, as in rule_cost.
+    prepared.second = network.b_h ? nullptr : second_step_weights(network, p);
     prepared.walk = walk_of(d, outputs);
     prepared.squared_walk = squared_walk_of(d);
 }
@@ -139,15 +128,14 @@ OUTSAMPLE_INLINE void states(Prepared& prepared, const float* x, int steps) {
     const Network& network = prepared.network;
     const int d = D ? D : network.hidden_size;
     int t = 0;
-    if (steps >= 2 && !network.b_h) {
+    if (steps >= 2 && prepared.second) {
+        // What the first input leaves, in the place of a state.
         for (int v = 0; v < width; ++v) {
-            const vfloat x0 = load<vfloat>(x + v * lanes), x1 = load<vfloat>(x + block + v * lanes);
-            const vfloat up = relu(x0), down = relu(-x0);
-            for (int i = 0; i < d; ++i) {
-                const vfloat z = broadcast(prepared.second_up[i]) * up + broadcast(prepared.second_down[i]) * down;
-                store(prepared.h + i * block + v * lanes, relu(z + broadcast(network.W_hi[i]) * x1));
-            }
+            const vfloat x0 = load<vfloat>(x + v * lanes);
+            store(prepared.next + v * lanes, relu(x0));
+            store(prepared.next + block + v * lanes, relu(-x0));
         }
+        layer<2, true>(d, 2, prepared.second, prepared.next, network.W_hi, x + block, nullptr, prepared.h);
         t = 2;
     }
     for (; t < steps; ++t) {
@@ -323,7 +311,7 @@ RuleSum conditional_sum(const Network& network, Task task, std::uint64_t key, st
     const int rank = task == Task::median ? upper_rank_of_median(n) : task == Task::argmedian ? n / 2 - 1 : 0;
     Prepared prepared;
     prepare(network, scratch, prepared);
-    const Strata strata = make_strata(count, inputs);
+    const Strata strata = make_strata(task, count, inputs);
     vint lane_number;
     for (int lane = 0; lane < lanes; ++lane) lane_number[lane] = lane;
     vdouble total{}, squares{};
@@ -331,7 +319,7 @@ RuleSum conditional_sum(const Network& network, Task task, std::uint64_t key, st
     Allowance left = allowance(network, 2 * (last - first), intervals);
     // Even vectors hold the first samples of as many strata as there are lanes, odd ones the second samples.
     for (std::int64_t begin = first; begin < last; begin += block / 2) {
-        vfloat before[width], after[width];
+        vfloat before[width], after[width], weight[width];
         vint before_label[width], after_label[width];
         MedianPiece median[width];
         for (int v = 0; v < width; v += 2) {
@@ -347,10 +335,12 @@ RuleSum conditional_sum(const Network& network, Task task, std::uint64_t key, st
             philox(static_cast<std::uint64_t>(stratum), static_cast<std::uint32_t>((inputs + 1) / 2),
                    conditional_domain, key, word[0], word[1], word[2], word[3]);
             for (int i = v; i < v + 2; ++i, x += lanes) {
+                weight[i] = broadcast(1.0f);
                 if (inputs >= 2) {
                     const Place place = random_place(strata, stratum, word[2 * (i - v)], word[2 * (i - v) + 1]);
                     const vfloat below = put_in_place(place, rank, x, inputs, after[i], before[i]);
                     if (task == Task::median) median[i] = median_piece(n, after[i], before[i], below);
+                    weight[i] = place.weight;
                     after_label[i] = place.upper;
                     before_label[i] = place.lower;
                     if (task == Task::argmax) {
@@ -390,6 +380,7 @@ RuleSum conditional_sum(const Network& network, Task task, std::uint64_t key, st
                                               before_label[v + i], after_label[v + i], prepared.h, prepared.next);
                     walked_here = count_me * static_cast<std::int32_t>(left.values);
                 }
+                value[i] *= weight[v + i];
                 const std::int64_t taken = sum_of_lanes(walked_here);
                 left.spend(here, taken);
                 walked += taken;

@@ -3,10 +3,11 @@
 // The right position changes, as the last input grows, at two neighbouring order statistics of the m earlier inputs;
 // the median moves between two such ones, or, of an even number of inputs, between the outer two of three. Independent
 // inputs are the same as: who these two are, a uniform pair of positions; the others; and the two values, ordered,
-// drawn between their neighbours in rank. The pair and the two values are stratified: they are cut into cells of equal
-// probability, and stratum h of H is the h-th of H equal parts of all the cells in a row. The row is in the order of
-// halves of the two values' ranges, position of the lower one, position of the upper one, then finer and finer halves,
-// so that few strata share the whole range as well as many do.
+// drawn between their neighbours in rank. The pair and the two values are stratified: they are cut into cells, and
+// stratum h of H is the h-th of H equal parts of all the cells in a row. The row is in the order of eight boxes of the
+// two values' ranges, position of the lower one, position of the upper one, then finer and finer halves, so that few
+// strata share the whole range as well as many do. Boxes have equally many strata, and a sample the weight that makes
+// up for the box's probability.
 #pragma once
 
 #include "label.hpp"
@@ -15,32 +16,58 @@
 
 namespace outsample::OUTSAMPLE_ISA {
 
+// Parts of the unit square of the two values' shares of their ranges: entries by box, padded for lookup.
+struct Boxes {
+    alignas(64) float lower_from[16], lower_size[16], upper_from[16], upper_size[16];
+    float weight[16];  // how many times its equal share of the square a box covers
+};
+
+constexpr Boxes equal_boxes = {{0.0f, 0.0f, 0.25f, 0.25f, 0.5f, 0.5f, 0.75f, 0.75f},
+                               {0.25f, 0.25f, 0.25f, 0.25f, 0.25f, 0.25f, 0.25f, 0.25f},
+                               {0.0f, 0.5f, 0.0f, 0.5f, 0.0f, 0.5f, 0.0f, 0.5f},
+                               {0.5f, 0.5f, 0.5f, 0.5f, 0.5f, 0.5f, 0.5f, 0.5f},
+                               {1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f}};
+
+// For 2nd_argmax: networks err where the second-largest input is close to the third (a lower share near 1) or to the
+// largest (an upper share near 1). Nearly Neyman's allocation for trained networks (bench/stratification.py), with
+// milder weights, since it loses where a network errs everywhere.
+constexpr Boxes second_argmax_boxes = {{0.0f, 0.25f, 0.5f, 0.7f, 0.85f, 0.0f, 0.35f, 0.7f},
+                                       {0.25f, 0.25f, 0.2f, 0.15f, 0.15f, 0.35f, 0.35f, 0.3f},
+                                       {0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.7f, 0.7f, 0.7f},
+                                       {0.7f, 0.7f, 0.7f, 0.7f, 0.7f, 0.3f, 0.3f, 0.3f},
+                                       {1.4f, 1.4f, 1.12f, 0.84f, 0.84f, 0.84f, 0.84f, 0.72f}};
+
 struct Strata {
+    const Boxes* boxes;
     double scale;  // cells per stratum
     vfloat lane;   // number of the lane, plus 2^-25
-    int bits;      // finer halvings of the range of each of the two values
-    float cells;   // 4 m (m - 1) 2^(2 bits)
+    int bits;      // finer halvings of a box in each of the two values
+    float cells;   // 8 m (m - 1) 2^(2 bits)
     float pairs;   // m (m - 1), pairs of positions
     float others;  // m - 1
     float over_pairs, over_others;
     float fine;    // 2^(2 bits)
     float coarse;  // its inverse
-    float width;   // of the finest part of a range
+    float width;   // of the finest part of a box
 };
 
 // m inputs, at least 2; up to 1,000 they are stratified exactly, and more are not of interest.
-OUTSAMPLE_INLINE Strata make_strata(std::int64_t count, int inputs) {
+OUTSAMPLE_INLINE Strata make_strata(Task task, std::int64_t count, int inputs) {
     Strata strata;
+    // Where a stratum reached into the next box, weights would vary within it.
+    const bool whole_boxes = count % strata_boxes == 0;
+    strata.boxes = task == Task::second_argmax && whole_boxes ? &second_argmax_boxes : &equal_boxes;
     strata.others = static_cast<float>(inputs - 1);
     strata.pairs = static_cast<float>(inputs) * strata.others;
     strata.bits = 5;
-    while (strata.bits && 4.0f * strata.pairs * static_cast<float>(1 << 2 * strata.bits) > 16777216.0f) --strata.bits;
+    while (strata.bits && strata_boxes * strata.pairs * static_cast<float>(1 << 2 * strata.bits) > 16777216.0f)
+        --strata.bits;
     strata.fine = static_cast<float>(1 << 2 * strata.bits);
     strata.coarse = 1.0f / strata.fine;
-    strata.cells = 4.0f * strata.pairs * strata.fine;
+    strata.cells = strata_boxes * strata.pairs * strata.fine;
     strata.over_pairs = 1.0f / strata.pairs;
     strata.over_others = 1.0f / strata.others;
-    strata.width = 1.0f / static_cast<float>(2 << strata.bits);
+    strata.width = 1.0f / static_cast<float>(1 << strata.bits);
     strata.scale = static_cast<double>(strata.cells) / static_cast<double>(count);
     for (int i = 0; i < lanes; ++i) strata.lane[i] = static_cast<float>(i) + 2.9802322e-8f;
     return strata;
@@ -60,11 +87,11 @@ OUTSAMPLE_INLINE vfloat whole_part(vfloat a) { return to_float(__builtin_convert
 // 16 random bits to the middles of 2^16 parts of (0, 1).
 OUTSAMPLE_INLINE vfloat to_uniform(vuint bits) { return (to_float((vint)bits) + 0.5f) * 1.52587891e-5f; }
 
-// What a stratum says: positions of the upper and of the lower value, and where in (0, 1) the two stand in their
-// ranges.
+// What a stratum says: positions of the upper and of the lower value, where in (0, 1) the two stand in their ranges,
+// and the sample's weight, 1 on average.
 struct Place {
     vint upper, lower;
-    vfloat upper_share, lower_share;
+    vfloat upper_share, lower_share, weight;
 };
 
 // A random place in stratum first + lane; the words are used up.
@@ -77,14 +104,18 @@ OUTSAMPLE_INLINE Place random_place(const Strata& strata, std::int64_t first, vu
     // Lanes beyond the last stratum may be anywhere.
     const vfloat cell = min(whole_part(at) + static_cast<float>(whole), broadcast(strata.cells - 1.0f));
     const vfloat coarse = whole_part(cell * strata.coarse), fine = cell - coarse * strata.fine;
-    const vfloat halves = whole_part((coarse + 0.5f) * strata.over_pairs), pair = coarse - halves * strata.pairs;
+    const vfloat box = whole_part((coarse + 0.5f) * strata.over_pairs), pair = coarse - box * strata.pairs;
     const vfloat lower = whole_part((pair + 0.5f) * strata.over_others), upper = pair - lower * strata.others;
-    const vint fine_bits = __builtin_convertvector(fine, vint), half_bits = __builtin_convertvector(halves, vint);
-    const vint upper_half = ((half_bits & 1) << strata.bits) + every_other_bit(fine_bits);
-    const vint lower_half = ((half_bits >> 1) << strata.bits) + every_other_bit(fine_bits >> 1);
+    const vint fine_bits = __builtin_convertvector(fine, vint), number = __builtin_convertvector(box, vint);
     const vfloat a = to_uniform(other >> 16), b = to_uniform(other & 0xffffu);
-    return {__builtin_convertvector(upper < lower ? upper : upper + 1.0f, vint), __builtin_convertvector(lower, vint),
-            (to_float(upper_half) + a) * strata.width, (to_float(lower_half) + b) * strata.width};
+    const vfloat in_upper = (to_float(every_other_bit(fine_bits)) + a) * strata.width;
+    const vfloat in_lower = (to_float(every_other_bit(fine_bits >> 1)) + b) * strata.width;
+    const Boxes& by_box = *strata.boxes;
+    return {
+        __builtin_convertvector(upper < lower ? upper : upper + 1.0f, vint), __builtin_convertvector(lower, vint),
+        lookup<strata_boxes>(by_box.upper_from, number) + lookup<strata_boxes>(by_box.upper_size, number) * in_upper,
+        lookup<strata_boxes>(by_box.lower_from, number) + lookup<strata_boxes>(by_box.lower_size, number) * in_lower,
+        lookup<strata_boxes>(by_box.weight, number)};
 }
 
 // Positions and values of the order statistics of ranks `rank` and `rank` + 1 (0: the largest), and the values of those

@@ -37,7 +37,7 @@ RuleSum added_up(const std::vector<RuleSum>& parts) {
 std::int64_t points_scratch(const Network& network) {
     const std::int64_t d = network.hidden_size, n = network.seq_len, outputs = network.output_size;
     const std::int64_t keys = std::max<std::int64_t>(d, 32) + 2, stride = keys + 15;
-    const std::int64_t blocks = 64 * (n + outputs + 3 * std::max(outputs, d));
+    const std::int64_t blocks = 64 * (n + outputs + 3 * std::max({outputs, d, std::int64_t{2}}));
     const std::int64_t walk = 16 * (2 * outputs + 3 * (keys + 1));
     const std::int64_t weights = 15 + outputs * (stride + d + 2) + 4 * d;
     return blocks + walk + weights + keys * (keys + 1);  // as many numbers of comparators at most
@@ -99,8 +99,11 @@ RuleCost rule_cost(const Network& network, Task task, bool exact_last) {
             cost.interval = 5 * outputs;  // logit; deficit and slope against the label; two for the root
             cost.interval += 2 * 12;      // normal distribution function at both ends of the piece of right answers
             cost.most = d + 3;
-            // Trained networks have fewer intervals, most of them below two thirds.
-            cost.planned = std::max<long long>(2 * cost.most / 3, intervals_of_values(network));
+            // Trained networks of such sizes have at most 0.6 of them: with a long memory, few units break within reach
+            // of the last input.
+            const bool long_memory = d >= 8 && n >= 7;
+            cost.planned =
+                long_memory ? std::max<long long>(2 * cost.most / 3, intervals_of_values(network)) : cost.most;
         }
     }
     return cost;

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 __version__: str
 points_per_group: int
+strata_boxes: int
 
 class Forest:
     def __init__(

@@ -45,6 +45,10 @@ RuleSum point_sum(const Network& network, const PointTable& table, std::int64_t 
 // The same for each of many networks, bit for bit; threads share the networks.
 void point_sum_many(const Network* networks, std::int64_t count, const PointTable& table, int threads, double* sums);
 
+// Boxes that the strata share evenly. Only of a multiple of it do strata lie in one box each, so that the boxes may
+// have different probabilities.
+constexpr int strata_boxes = 8;
+
 // Sum of P(right answer | first n - 1 inputs), or for the median task of E(squared error | first n - 1 inputs), over
 // two random samples in each of `strata` strata of equal probability (kernels/strata.hpp). At most `intervals` times as
 // many intervals are walked as there are samples: where more might be needed, `last_values` stratified random values

@@ -20,8 +20,9 @@ class ConditionalMonteCarlo(Estimator):
     Given the earlier inputs, every logit is a piecewise linear function of the last one with at most d breakpoints and
     the right position changes at two places, so the last input's share of right answers is a sum of differences of
     the normal distribution function. These two places are neighbouring order statistics of the earlier inputs. Where
-    they stand, and how far they are from their neighbours, is stratified: N / 2 strata of equal probability, two
-    samples in each (proportional allocation). The estimate is unbiased, and so is the square of its standard error,
+    they stand, and how far they are from their neighbours, is stratified: N / 2 strata, two samples in each. For
+    2nd_argmax there are more strata, of lower probability and weight, where these two are close to each other or to the
+    next input, since networks err there (nearly Neyman's allocation); else all are alike. The estimate is unbiased, and so is the square of its standard error,
     which comes from the differences within strata; the interval is Student's.
 
     For the median task it is the mean of the exact E((output - median)^2 | x_1 ... x_{n-1}): the median is piecewise
@@ -29,9 +30,10 @@ class ConditionalMonteCarlo(Estimator):
     strata are those of two neighbouring order statistics in the middle.
 
     A budget of N forward passes buys fewer than N samples: each one costs the earlier steps and the walk over the last
-    input's breakpoints, whose additions and multiplications are counted (`Cost.multiply_adds`). Samples are planned for
-    two thirds of the breakpoints that there may be. Where a network has more, four stratified random values of the last
-    input take the place of some walks, so that no budget is overspent and no estimate biased.
+    input's breakpoints, whose additions and multiplications are counted (`Cost.multiply_adds`). For networks of
+    8 units and 7 inputs or more, samples are planned for two thirds of the breakpoints that there may be. Where a network
+    has more, four stratified random values of the last input take the place of some walks, so that no budget is
+    overspent and no estimate biased.
 
     References
     ----------
@@ -53,7 +55,9 @@ class ConditionalMonteCarlo(Estimator):
     def prepare(self, model: RNN, budget: int) -> tuple[int, RuleCost]:
         """Number of strata, and what samples cost."""
         cost = RuleCost.of(model, exact_last=True)
-        return whole_groups(cost.affordable_points(model, budget)) // 2, cost
+        strata = whole_groups(cost.affordable_points(model, budget)) // 2
+        boxes: int = _core.strata_boxes
+        return strata - strata % boxes if strata > boxes else strata, cost
 
     def _estimate(self, model: RNN, task: Task, budget: int, rng: Any, threads: int) -> Estimate:
         strata, cost = self.prepared(model, budget)
@@ -96,8 +100,8 @@ class RuleCost(NamedTuple):
 
     def total(self, points: int, walked: int) -> Cost:
         """What so many points took with the intervals walked for them."""
-        spent = self.once + self.point * points + self.interval * walked
-        return Cost(multiply_adds=float(spent), evaluations=float(points))
+        once, point, interval, _, _ = self
+        return Cost(math.nan, float(once + point * points + interval * walked), float(points))
 
     def affordable_points(self, model: RNN, budget: int) -> int:
         """How many points a budget in forward passes pays for."""
