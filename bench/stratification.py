@@ -4,13 +4,15 @@
 
 For noisy copies of MODEL (a file, or a name of the zoo; 2nd-argmax) drawn for fitting, N samples and many repetitions:
 N times the variance of the estimate over p (1 - p), and in brackets the same as the design's own standard errors have
-it. Then the correlation of the conditional probabilities of x and -x. Written in numpy and apart from the core, whose
-design is "two per stratum".
+it. Then what Neyman's allocation to 20 x 20 equal parts of the two gaps would be worth, and the same of the core's
+eight boxes; and the correlation of the conditional probabilities of x and -x. Written in numpy and apart from the core,
+whose design is "uneven boxes" for multiples of 8 strata and "two per stratum" for other numbers.
 """
 
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
 
 import numpy as np
 
@@ -20,6 +22,11 @@ from outsample.low_discrepancy import normal_quantile
 
 SIZES = {48: 4000, 184: 2000, 740: 600, 2960: 200}  # samples: repetitions
 FINE = "lulululul"
+# Boxes of the shares of the second-largest and of the largest input: from, size, from, size.
+BOXES = np.array(
+    [(a, b - a, 0.0, 0.7) for a, b in pairwise((0.0, 0.25, 0.5, 0.7, 0.85, 1.0))]
+    + [(a, b - a, 0.7, 0.3) for a, b in pairwise((0.0, 0.35, 0.7, 1.0))]
+)
 
 
 def normal_tail(x):
@@ -29,28 +36,31 @@ def normal_tail(x):
 
 
 def design(count, repetitions, inputs, row, per_stratum, rng):
-    """Inputs and the two uniforms of every sample; without `row`, independent inputs.
+    """Inputs, the two uniforms and the weight of every sample; without `row`, independent inputs.
 
-    The row of cells is cut by the letters of `row` in turn: u and l are halves of the range of the largest and of the
-    second-largest input, s and p the positions of the second-largest and of the largest.
+    The row of cells is cut by the letters of `row` in turn: b is the box, u and l are halves of the range of the
+    largest and of the second-largest input, s and p the positions of the second-largest and of the largest.
     """
     total = count * repetitions
     x = rng.normal(size=(total, inputs))
     if not row:
-        return x, np.zeros((total, 2))
+        return x, np.zeros((total, 2)), np.ones(total)
     stratum = np.tile(np.arange(count) // per_stratum, repetitions)
     left = (stratum + rng.random(total)) / (count // per_stratum)
-    shares, width, positions = np.zeros((total, 2)), [1.0, 1.0], {}
+    shares, width, positions, weight = np.zeros((total, 2)), np.ones((total, 2)), {}, np.ones(total)
     for letter in row:
-        base = {"s": inputs, "p": inputs - 1}.get(letter, 2)
+        base = {"s": inputs, "p": inputs - 1, "b": len(BOXES)}.get(letter, 2)
         digit = np.minimum((left * base).astype(int), base - 1)
         left = left * base - digit
         if letter in "sp":
             positions[letter] = digit
+        elif letter == "b":
+            shares, width = BOXES[digit][:, [2, 0]], BOXES[digit][:, [3, 1]]
+            weight = len(BOXES) * width.prod(axis=1)
         else:
             which = "ul".index(letter)
-            width[which] /= 2
-            shares[:, which] += digit * width[which]
+            width[:, which] /= 2
+            shares[:, which] += digit * width[:, which]
     shares += rng.random((total, 2)) * width
     value = -np.sort(-x, axis=1)
     inner = normal_tail(value[:, 2]) * np.sqrt(shares[:, 1])
@@ -62,7 +72,7 @@ def design(count, repetitions, inputs, row, per_stratum, rng):
     x[other] = rng.permuted(value[:, 2:], axis=1).ravel()
     x[rows, second] = -normal_quantile(inner)
     x[rows, largest] = -normal_quantile(inner * shares[:, 0])
-    return x, shares - 0.5
+    return x, shares - 0.5, weight
 
 
 def with_control_variates(y, shares):
@@ -85,10 +95,27 @@ DESIGNS = {  # row, samples per stratum, control variates
     "positions alone": ("sp", 2, False),
     "positions first": ("sp" + FINE, 2, False),
     "two per stratum": ("lusp" + FINE, 2, False),
+    "uneven boxes": ("bsp" + FINE, 2, False),
     "one per stratum": ("lusp" + FINE, 1, False),
     "control variates": ("lusp" + FINE, 2, True),
     "positions first, control variates": ("sp" + FINE, 2, True),
 }
+
+
+def allocation(x, y):
+    """Variance of y within fine parts of the two gaps, by Neyman's allocation and by the boxes', over equal."""
+    parts = 20
+    values = -np.sort(-x, axis=1)[:, :3]
+    tails = normal_tail(values)
+    shares = np.column_stack([(tails[:, 1] / tails[:, 2]) ** 2, tails[:, 0] / tails[:, 1]])
+    cell = np.minimum((shares * parts).astype(int), parts - 1) @ [parts, 1]
+    count = np.bincount(cell, minlength=parts**2)
+    mean = np.bincount(cell, y, minlength=parts**2) / count
+    variance = (np.bincount(cell, (y - mean[cell]) ** 2, minlength=parts**2) / count).reshape(parts, parts)
+    edges = np.rint(parts * BOXES).astype(int)
+    areas = BOXES[:, 1] * BOXES[:, 3]
+    boxes = [variance[a : a + b, c : c + d].mean() for a, b, c, d in edges]
+    return np.sqrt(variance).mean() ** 2 / variance.mean(), len(BOXES) * (areas**2 @ boxes) / variance.mean()
 
 
 def main() -> None:
@@ -107,10 +134,10 @@ def main() -> None:
         cells = []
         for count, repetitions in SIZES.items():
             rng = np.random.default_rng(count)
-            x, shares = design(count, repetitions, inputs, row, per_stratum, rng)
+            x, shares, weight = design(count, repetitions, inputs, row, per_stratum, rng)
             ratios = []
             for network, y0 in zip(networks, plain, strict=True):
-                y = right(network, x).reshape(repetitions, count)
+                y = (weight * right(network, x)).reshape(repetitions, count)
                 if control:
                     estimate, squared = with_control_variates(y, shares.reshape(repetitions, count, 2))
                 else:
@@ -122,6 +149,8 @@ def main() -> None:
             cells.append(f"{true:7.3f} ({stated:.3f})")
         print(f"{title:34s}" + "".join(f"{cell:>16s}" for cell in cells), flush=True)
     x = np.random.default_rng(0).normal(size=(1 << 18, inputs))
+    allocations = np.mean([allocation(x, y0) for y0 in plain], axis=0)
+    print("variance within the gaps: Neyman's allocation {:.3f}, the boxes {:.3f}".format(*allocations))
     antithetic = [np.corrcoef(y0, right(network, -x))[0, 1] for network, y0 in zip(networks, plain, strict=True)]
     print(f"correlation of x and -x: {np.mean(antithetic):.3f}")
 

@@ -22,18 +22,18 @@ class ConditionalMonteCarlo(Estimator):
     the normal distribution function. These two places are neighbouring order statistics of the earlier inputs. Where
     they stand, and how far they are from their neighbours, is stratified: N / 2 strata, two samples in each. For
     2nd_argmax there are more strata, of lower probability and weight, where these two are close to each other or to the
-    next input, since networks err there (nearly Neyman's allocation); else all are alike. The estimate is unbiased, and so is the square of its standard error,
-    which comes from the differences within strata; the interval is Student's.
+    next input, since networks err there (nearly Neyman's allocation); else all are alike. The estimate is unbiased, and
+    so is the square of its standard error, which comes from the differences within strata; the interval is Student's.
 
     For the median task it is the mean of the exact E((output - median)^2 | x_1 ... x_{n-1}): the median is piecewise
     linear in the last input too, so this is a sum over breakpoints of upper moments of the normal distribution. The
     strata are those of two neighbouring order statistics in the middle.
 
     A budget of N forward passes buys fewer than N samples: each one costs the earlier steps and the walk over the last
-    input's breakpoints, whose additions and multiplications are counted (`Cost.multiply_adds`). For networks of
-    8 units and 7 inputs or more, samples are planned for two thirds of the breakpoints that there may be. Where a network
-    has more, four stratified random values of the last input take the place of some walks, so that no budget is
-    overspent and no estimate biased.
+    input's breakpoints, whose additions and multiplications are counted (`Cost.multiply_adds`). For networks of 8 units
+    and 7 inputs or more, samples are planned for two thirds of the breakpoints that there may be. Where a network has
+    more, four stratified random values of the last input take the place of some walks, so that no budget is overspent
+    and no estimate biased.
 
     References
     ----------

@@ -136,8 +136,8 @@ class QuasiMonteCarlo(Estimator):
     By default the points are laid out in *order coordinates*: who is largest, second-largest and third-largest, and by
     how much, come from the first four coordinates, so that what decides the answer is spread most evenly
     (`low_discrepancy.order_inputs`). For 2nd_argmax a fixed set is denser, and its points weigh less, where the
-    third-largest input is close to the second-largest. Points, labels and weights do not depend on the network: they are tables, made
-    once per shape and number of points, kept in memory, and their cost is set-up.
+    third-largest input is close to the second-largest. Points, labels and weights do not depend on the network: they
+    are tables, made once per shape and number of points, kept in memory, and their cost is set-up.
 
     Parameters
     ----------
