@@ -39,6 +39,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--candidates", type=int, default=16384, help="candidate points per size (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default %(default)s)")
     parser.add_argument("--folder", metavar="DIR", help="keep finished stages here and go on from them")
+    parser.add_argument(
+        "--start", metavar="ADVICE", help="advice to improve, a file or a shipped one: start from its points"
+    )
     parser.add_argument("--name", help="name of the network in the advice (default: the file's)")
     parser.add_argument("--threads", type=int, default=1, help="threads (default %(default)s)")
 
@@ -61,6 +64,7 @@ def run(args: argparse.Namespace) -> Any:
         candidates=args.candidates,
         seed=args.seed,
         folder=args.folder,
+        start=args.start,
         threads=args.threads,
     )
     advice.save(output)

@@ -29,18 +29,18 @@ def train_in_blocks(
 
     A rule with a linear readout is a sum over its points, so a block of them is a rule by itself whose labels are what
     is left of the accuracies after the other blocks. Derivatives of one block fit into memory for many networks where
-    those of all inputs and features would not. The first sweep is the ridge regression of each block's readout, on a
-    part of the networks; then every sweep takes some steps with new random blocks, and the last one ends each visit
-    with the regression on all networks.
+    those of all inputs and features would not. Each visit of a block takes some steps and then the ridge regression of
+    its readout on all networks; every sweep has new random blocks. Readouts of neighbouring blocks converge slowly from
+    zero, so the rule should come with a regression of its most important features.
 
     Parameters
     ----------
     rule : Rule
-        Without hidden units; its readout may be zero.
+        Without hidden units.
     data, watch : TrainingSet
         Networks to fit on, and others that say which penalty is best and whether steps help.
     blocks, sweeps, steps : int
-        Number of blocks, of sweeps after the first one, and of Gauss-Newton steps per visit of a block.
+        Number of blocks, of sweeps, and of Gauss-Newton steps per visit of a block.
     decay, batch
         As of `GaussNewton`.
     ridges : sequence of float
@@ -53,20 +53,17 @@ def train_in_blocks(
     sets = (data, watch)
     total = [own.predict(rule) for own in sets]
     damping = 0.1
-    for sweep in range(sweeps + 1):
+    for _ in range(sweeps):
         for part in rule.points.parts(blocks, rng):
             sub = rule.subset(part)
             rest = [value - own.predict(sub) for value, own in zip(total, sets, strict=True)]
             left, watch_left = (
                 replace(own, accuracy=own.accuracy - others) for own, others in zip(sets, rest, strict=True)
             )
-            if sweep:
-                newton = GaussNewton(left, decay=decay, batch=batch, damping=damping)
-                sub = newton.run(sub, steps, watch_left)
-                damping = min(newton.damping, 0.1)
-            if sweep in (0, sweeps):
-                some = left if sweep else left.part(slice(len(left) // 4))
-                sub = best_outer_layer(sub, some, watch_left, ridges)
+            newton = GaussNewton(left, decay=decay, batch=batch, damping=damping)
+            sub = newton.run(sub, steps, watch_left)
+            damping = min(newton.damping, 0.1)
+            sub = best_outer_layer(sub, left, watch_left, ridges)
             rule = rule.with_subset(part, sub)
             total = [others + own.predict(sub) for others, own in zip(rest, sets, strict=True)]
             if report:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -15,12 +16,12 @@ from numpy.typing import NDArray
 from outsample import _core
 from outsample._cache import write_atomically
 from outsample._progress import Progress
-from outsample.advice import Advice, AdviceSize
+from outsample.advice import Advice, AdviceSize, load_advice
 from outsample.cubature import labels as labelling
 from outsample.cubature.blocks import train_in_blocks
 from outsample.cubature.gauss_newton import GaussNewton
 from outsample.cubature.points import Points, random_points
-from outsample.cubature.rule import Rule, TrainingSet, best_outer_layer, linear_rule, plain_rule, with_units
+from outsample.cubature.rule import Rule, TrainingSet, best_outer_layer, linear_rule, with_features, with_units
 from outsample.cubature.selection import Selection
 from outsample.models import RNN
 from outsample.noise import NoiseEnsemble, require_fitting
@@ -85,7 +86,7 @@ def effort(size: int) -> Effort:
     if size <= 256:
         return Effort((2, 2, 2, 2, 8), 6, 8, 24)
     branching = (2, 4) if size <= 1024 else (2,)
-    return Effort(branching, 0, 5, 0, blocks=max(2, size // 512), sweeps=2)
+    return Effort(branching, 0, 5, 0, blocks=max(2, size // 512), sweeps=2 if size <= 1024 else 1)
 
 
 def parse_law(name: str) -> tuple[Literal["multiplicative", "additive"], float]:
@@ -358,9 +359,10 @@ def _selection_networks(size: int) -> int:
 
 
 def _fit_rule(
-    model: RNN, size: int, plan: Effort, data: TrainingSet, seed: int, candidates: int, bar: Progress
-) -> Rule:
-    """The best of several rules, each from candidates of its own."""
+    model: RNN, size: int, plan: Effort, data: TrainingSet, seed: int, candidates: int, bar: Progress,
+    given: Points | None = None,
+) -> Rule:  # fmt: skip
+    """The best of several rules, each from candidates of its own; the first one from ``given`` points if there are."""
     # Some networks say when to stop, which penalty is best, and which rule.
     cut = len(data) - min(len(data) // 8, 16384)
     used, watch = data.part(slice(cut)), data.part(slice(cut, None))
@@ -371,9 +373,12 @@ def _fit_rule(
 
     def fitted(start: int) -> Rule:
         rng = np.random.Generator(np.random.Philox(domain_seed("fitting", seed, 3, size, *[start] * (start > 0))))
-        branching = plan.branching[max(0, len(plan.branching) - model.seq_len + 1) :]
-        roots = max(1, candidates // int(np.prod(branching)))
-        pool = random_points(model.task, model.seq_len, branching, roots, rng)
+        if given is not None and start == 0:
+            pool = given
+        else:
+            branching = plan.branching[max(0, len(plan.branching) - model.seq_len + 1) :]
+            roots = max(1, candidates // int(np.prod(branching)))
+            pool = random_points(model.task, model.seq_len, branching, roots, rng)
         selection = Selection(pool, data.part(slice(_selection_networks(size))))
         # A point's share of the readout, squares included.
         selection.costs[pool.level_begin[-2] :] += features * (1 + plan.units) + 2 * (features == 7)
@@ -381,8 +386,9 @@ def _fit_rule(
         del selection
         bar.advance()
         if plan.blocks > 1:
+            rule = linear_rule(points, used.part(slice(12 * 3 * len(points))), ridge=3e-4)
             return train_in_blocks(
-                plain_rule(points, used, features), used, watch, blocks=plan.blocks, sweeps=plan.sweeps,
+                with_features(rule, used, features), used, watch, blocks=plan.blocks, sweeps=plan.sweeps,
                 steps=plan.linear_steps, decay=plan.decay, batch=plan.batch, ridges=_RIDGES, rng=rng,
                 report=lambda rule, value: report(0, rule, value),
             )  # fmt: skip
@@ -397,6 +403,21 @@ def _fit_rule(
     return min((fitted(start) for start in range(plan.starts)), key=watch.error)
 
 
+def _points_of(size: AdviceSize) -> Points:
+    a = size.arrays
+    return Points(a["level_sizes"], a["parent"], a["x"], a["target"])
+
+
+def _starting_advice(start: Advice | str | Path, model: RNN) -> Advice:
+    advice = start if isinstance(start, Advice) else load_advice(start)
+    shape = (model.task.name, model.hidden_size, model.seq_len)
+    if advice.shape != shape or advice.transferred:
+        raise ValueError(
+            f"start must be advice for one network of task, hidden_size and seq_len {shape}, got {advice!r}"
+        )
+    return advice
+
+
 def fit_cubature(
     model: RNN,
     *,
@@ -408,6 +429,7 @@ def fit_cubature(
     candidates: int = 16384,
     seed: int = 0,
     folder: str | Path | None = None,
+    start: Advice | str | Path | None = None,
     threads: int = 1,
     progress: bool | None = None,
     efforts: Mapping[int, Effort] | None = None,
@@ -440,6 +462,9 @@ def fit_cubature(
         Seed of everything random.
     folder : path, optional
         Where finished stages are kept; a fit that is started again with the same arguments goes on from there.
+    start : Advice, str or path, optional
+        Advice to improve, for this network or one like it: sizes that it has start from its points (those that the
+        budget allows) in place of chosen candidates. What it took counts in the record.
     threads : int, default 1
         Threads of the core. Linear algebra runs in numpy's BLAS, which has its own setting
         (``OPENBLAS_NUM_THREADS``).
@@ -457,8 +482,8 @@ def fit_cubature(
     TypeError
         If ``model`` is not an RNN.
     ValueError
-        If the network has biases, another argument is out of range, or ``folder`` holds a fit
-        with other settings.
+        If the network has biases, another argument is out of range, ``start`` is for networks of another shape, or
+        ``folder`` holds a fit with other settings.
     """
     if not isinstance(model, RNN):
         raise TypeError(f"model must be an outsample.RNN, got {type(model).__name__}")
@@ -500,6 +525,11 @@ def fit_cubature(
         "digest": model.digest, "noise": dict(zip(laws, shares.tolist(), strict=True)), "networks": networks,
         "samples": samples, "calibration": calibration, "candidates": candidates, "seed": seed,
     }  # fmt: skip
+    given: dict[int, Points] = {}
+    if start is not None:
+        start = _starting_advice(start, model)
+        given = {size: _points_of(item) for size, item in start.sizes.items() if size in sizes}
+        settings["start"] = hashlib.sha256(b"".join(p.x.tobytes() for p in given.values())).hexdigest()
     stages = _Folder(None if folder is None else Path(folder), settings)
 
     seconds = 0.0
@@ -543,11 +573,11 @@ def fit_cubature(
         plan = plans[size]
         name = f"size-{size}"
         began = time.monotonic()
-        visits = plan.blocks * (1 + plan.sweeps) if plan.blocks > 1 else plan.linear_steps + plan.steps
+        visits = plan.blocks * plan.sweeps if plan.blocks > 1 else plan.linear_steps + plan.steps
         with Progress(plan.starts * (1 + visits), name, enabled=progress) as bar:
             stored = _load_rule(stages, name)
             if stored is None:
-                rule = _fit_rule(model, size, plan, data, seed, candidates, bar)
+                rule = _fit_rule(model, size, plan, data, seed, candidates, bar, given.get(size))
                 stored = rule, time.monotonic() - began
                 _save_rule(stages, name, *stored)
             else:
@@ -558,7 +588,8 @@ def fit_cubature(
         steps = plan.sweeps * plan.linear_steps if plan.blocks > 1 else plan.linear_steps + plan.steps
         per_step = 4 * min(plan.batch, networks // 2) + 5 * min(16384, networks // 4)
         evaluated += plan.starts * (
-            candidates * min(networks, _selection_networks(size)) + size * (3.0 * networks * (1 + plan.sweeps) + steps * per_step)
+            candidates * min(networks, _selection_networks(size))
+            + size * (3.0 * networks * (1 + plan.sweeps) + steps * per_step)
         )
         errors = _errors(test.predict(rule) - held.halves, held.law, len(laws))
         equivalents = {law: float(plain_held[i] / errors[i] ** 2) for i, law in enumerate(laws)}
@@ -575,8 +606,8 @@ def fit_cubature(
         "equivalent_samples": {str(size): dict(item.equivalent_samples) for size, item in result.items()},
         "efforts": {str(size): asdict(plan) for size, plan in plans.items()},
         "label_forwards": labelled,
-        "forwards": labelled + evaluated,
-        "seconds": seconds,
+        "forwards": labelled + evaluated + (start.record["forwards"] if start else 0.0),
+        "seconds": seconds + (start.record["seconds"] if start else 0.0),
         "threads": threads,
         "version": _core.__version__,
         "sampler": f"{labelling.SAMPLERS[model.task.quantity]}, two tables per network",

@@ -293,6 +293,14 @@ def linear_rule(points: Points, data: TrainingSet, ridge: float, features: int =
     return _regression(plain_rule(points, data, features), data).solved(ridge)
 
 
+def with_features(rule: Rule, data: TrainingSet, features: int) -> Rule:
+    """The same linear readout of margins among more features per point, which do not count yet."""
+    richer = plain_rule(rule.points, data, features)
+    linear = np.zeros((len(rule.points), features))
+    linear[:, :3] = rule.linear.reshape(len(rule.points), -1)
+    return replace(richer, linear=linear.ravel(), b0=rule.b0)
+
+
 def best_outer_layer(rule: Rule, data: TrainingSet, watch: TrainingSet, ridges: Sequence[float]) -> Rule:
     """The rule, or the one whose outer layer is the ridge regression on all networks, by what does best on others.
 
