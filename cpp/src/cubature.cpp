@@ -8,6 +8,7 @@
 #include <string>
 
 #include "outsample/parallel.hpp"
+#include "scratch.hpp"
 
 namespace outsample {
 
@@ -58,11 +59,14 @@ void for_lane_groups(const ForestView& forest, const float* const* weights, std:
     const int lanes = OUTSAMPLE_KERNEL(cubature_lanes)();
     const int size = static_cast<int>(weight_count(forest.hidden_size, forest.outputs));
     parallel_for(count, lanes, threads, [&](std::int64_t first, std::int64_t last) {
-        std::vector<float> packed(static_cast<std::size_t>(size) * lanes), scratch(floats);
+        // Kept between calls: an allocation would cost as much as the smallest rules.
+        thread_local Scratch space;
+        float* packed = space.floats(static_cast<std::int64_t>(size) * lanes + floats);
+        float* scratch = packed + static_cast<std::int64_t>(size) * lanes;
         for (std::int64_t i = first; i < last; i += lanes) {
             const int filled = static_cast<int>(std::min<std::int64_t>(lanes, last - i));
-            OUTSAMPLE_KERNEL(cubature_pack)(weights + i, filled, size, packed.data());
-            work(i, filled, packed.data(), scratch.data());
+            OUTSAMPLE_KERNEL(cubature_pack)(weights + i, filled, size, packed);
+            work(i, filled, packed, scratch);
         }
     });
 }
@@ -265,13 +269,12 @@ const Cubature::Lanes& Cubature::arranged() const {
     return *std::find_if(arranged_.begin(), arranged_.end(), [&](const Lanes& l) { return l.lanes == lanes; });
 }
 
-ReadoutView Cubature::readout_view(const std::vector<float>& inverse_scale, const std::vector<float>& weights,
-                                   const std::vector<float>& shift) const {
+ReadoutView Cubature::readout_view(const float* inverse_scale, const float* weights, const float* shift) const {
     const FeatureView features{outputs_ == 1 ? FeatureKind::powers : FeatureKind::tanh, readout_.features, signals(),
-                               inverse_scale.data(), shift.data()};
+                               inverse_scale, shift};
     return {features,
             units(),
-            weights.data(),
+            weights,
             readout_.bias.data(),
             readout_.out.data(),
             readout_.relative ? forest_.leaves() : 0};
@@ -282,14 +285,13 @@ CubatureResult Cubature::evaluate(const float* weights) const {
     const ForestView view{
         hidden_size_, forest_.seq_len(), outputs_, a.level_begin.data(), a.parent.data(), a.source.data(),
         a.x.data(),   a.target.data(),   1,        a.chunk_begin.data(), a.max_level,     0};
-    const ReadoutView readout = readout_view(a.inverse_scale, a.weights, a.shift);
-    // Kept between calls: an allocation would cost as much as the smallest rules.
-    thread_local std::vector<float> scratch;
+    const ReadoutView readout = readout_view(a.inverse_scale.data(), a.weights.data(), a.shift.data());
+    thread_local Scratch space;
     thread_local std::vector<double> sums;
-    const std::size_t floats = readout_scratch(view, readout), doubles = 1 + (1 + units()) * cubature_max_lanes;
-    if (scratch.size() < floats) scratch.resize(floats);
+    const std::size_t doubles = 1 + (1 + units()) * cubature_max_lanes;
     if (sums.size() < doubles) sums.resize(doubles);
-    OUTSAMPLE_KERNEL(cubature_readout_one)(view, readout, weights, scratch.data(), sums.data());
+    float* scratch = space.floats(readout_scratch(view, readout));
+    OUTSAMPLE_KERNEL(cubature_readout_one)(view, readout, weights, scratch, sums.data());
     CubatureResult result = noise(weights);
     result.value = sums[0] + readout_.intercept;
     result.standard_error = readout_.error(result.small, result.large);
@@ -327,7 +329,7 @@ void Cubature::evaluate_many(const float* const* weights, std::int64_t count, Cu
         return;
     }
     const ForestView view = forest_.networks_in_lanes(hidden_size_, outputs_);
-    const ReadoutView readout = readout_view(readout_.inverse_scale, weights_, readout_.shift);
+    const ReadoutView readout = readout_view(readout_.inverse_scale.data(), weights_.data(), readout_.shift.data());
     const SketchView sketch{
         static_cast<int>(readout_.sketch.sum.size()),
         static_cast<int>(readout_.sketch.index.size() / std::max<std::size_t>(1, readout_.sketch.sum.size())),

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "outsample/aligned.hpp"
 #include "outsample/isa.hpp"
 #include "outsample/network.hpp"
 
@@ -178,16 +179,16 @@ class Cubature {
   private:
     struct Lanes {  // points in lanes, for one vector width
         int lanes = 0;
-        std::vector<int> level_begin, parent, source, target, chunk_begin;
-        std::vector<float> x, inverse_scale, weights, shift;
+        std::vector<int> level_begin, parent, chunk_begin;
+        AlignedVector<int> source, target;
+        AlignedVector<float> x, inverse_scale, weights, shift;
         int max_level = 0;
     };
     Lanes arrange(int lanes) const;
     const Lanes& arranged() const;  // for the instruction set in use
     int units() const;
     int signals() const { return readout_.features == 3 ? 1 : 3; }
-    ReadoutView readout_view(const std::vector<float>& inverse_scale, const std::vector<float>& weights,
-                             const std::vector<float>& shift) const;
+    ReadoutView readout_view(const float* inverse_scale, const float* weights, const float* shift) const;
 
     Forest forest_;
     int hidden_size_, outputs_;
