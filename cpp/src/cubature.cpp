@@ -154,9 +154,9 @@ Cubature::Cubature(Forest forest, int hidden_size, int outputs, Readout readout)
     require("linear", readout_.linear.size(), features);
     require("hidden", readout_.hidden.size(), features * units);
     require("out", readout_.out.size(), units);
-    require("shift", readout_.shift.size(), rich || outputs == 1 ? leaves : 0);
     if (readout_.relative && !readout_.shift.empty())
         throw std::invalid_argument("relative must be false where there is a shift");
+    require("shift", readout_.shift.size(), rich || outputs == 1 ? leaves : 0);
     const Sketch& sketch = readout_.sketch;
     const std::size_t groups = sketch.sum.size();
     if (groups % 2) throw std::invalid_argument("sketch must have an even number of groups");
