@@ -171,17 +171,20 @@ class EmpiricalCubature(AdvisedEstimator):
         first = models[0]
         budget, threads, plan, setup = self._admit(first, budget, threads)
         start = time.perf_counter()
-        advice = self._used = self.choose(first)
-        self._check_budget(first, budget)
-        size = self._size(advice, budget)
+        choices, cores = plan.prepared
+        choice = choices[_core.closest(cores, first._network)]
+        advice, size = choice.advice, choice.size
+        self._used = advice
+        if size.budget > budget:  # the first network of this shape had another advice, with smaller sizes
+            self._check_budget(first, budget)
+        task = first.task
         for model in models:
-            if model.task is not first.task:
-                raise ValueError(f"models must all be of task {first.task.name}, got {model.task.name}")
+            if model.task is not task:
+                raise ValueError(f"models must all be of task {task.name}, got {model.task.name}")
         results = size.core.evaluate_many([model._network for model in models], threads)
         noise = np.sqrt((results[:, 2] + results[:, 3]) / 2)
         if far := int((noise > size.range).sum()):
             self._warn(advice, float(noise.max()), size, far)
-        choice = _Choice.of(advice, size)
         seconds = (time.perf_counter() - start) / len(models)
         cost = Cost(seconds, choice.cost.multiply_adds, choice.cost.evaluations, setup)
         settings = {**plan.settings, **choice.settings}
