@@ -34,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--networks", type=int, default=262144, help="noisy copies to fit on (default %(default)s)")
     parser.add_argument("--samples", type=int, default=16384, help="points per label (default %(default)s)")
     parser.add_argument(
-        "--calibration", type=int, default=8192, help="further copies for the error (default %(default)s)"
+        "--calibration", type=int, default=32768, help="further copies for the error (default %(default)s)"
     )
     parser.add_argument("--candidates", type=int, default=16384, help="candidate points per size (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default %(default)s)")

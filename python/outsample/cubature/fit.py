@@ -425,7 +425,7 @@ def fit_cubature(
     sizes: Sequence[int] = DEFAULT_SIZES,
     networks: int = 262144,
     samples: int = 16384,
-    calibration: int = 8192,
+    calibration: int = 32768,
     candidates: int = 16384,
     seed: int = 0,
     folder: str | Path | None = None,
@@ -454,7 +454,7 @@ def fit_cubature(
         Noisy copies to fit on.
     samples : int, default 16384
         Points per label, even.
-    calibration : int, default 8192
+    calibration : int, default 32768
         Further copies, for the standard error.
     candidates : int, default 16384
         Candidate points per size.
