@@ -30,8 +30,8 @@ def sampling(model: osp.RNN, budget: int) -> tuple[osp.Estimator, Core]:
 
 def rule(model: osp.RNN, budget: int) -> tuple[osp.Estimator, Core]:
     method = osp.DeterministicCubature()
-    table = method.prepared(model, budget)[2]
-    return method, lambda: _core.point_sums(model._network, table, True, 1)[0][0]
+    _, _, table, cost = method.prepared(model, budget)
+    return method, lambda: _core.point_sums(model._network, table, True, 1, cost.planned)[0][0]
 
 
 def advised(model: osp.RNN, budget: int) -> tuple[osp.Estimator, Core]:
