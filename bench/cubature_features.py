@@ -11,29 +11,10 @@ import argparse
 import numpy as np
 
 import outsample as osp
-from outsample.cubature.fit import noisy_copies
-from outsample.cubature.labels import TABLE_NETWORKS, labels
+from outsample._progress import Progress
+from outsample.cubature.fit import _Folder, _label, noisy_copies
 from outsample.cubature.points import Points
 from outsample.cubature.rule import FEATURES, TrainingSet, best_outer_layer, plain_rule
-from outsample.seeding import domain_seed
-
-
-def labelled(model: osp.RNN, law: str, count: int, samples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Weights of noisy copies, and labels of each from two tables (2, networks)."""
-    weights, _ = noisy_copies(model, [law], np.ones(1), count, seed)
-    halves = [
-        np.concatenate(
-            [
-                labels(
-                    weights[i : i + TABLE_NETWORKS], model.task, model.seq_len, model.hidden_size, samples // 2,
-                    domain_seed("fitting", seed, 2, i, half),
-                )
-                for i in range(0, count, TABLE_NETWORKS)
-            ]
-        )
-        for half in range(2)
-    ]  # fmt: skip
-    return weights, np.stack(halves)
 
 
 def main() -> None:
@@ -49,8 +30,15 @@ def main() -> None:
     arguments = parser.parse_args()
     model = osp.load(arguments.model, task=arguments.task)
     advice = osp.EmpiricalCubature(advice=arguments.advice).choose(model)
-    sets = [labelled(model, arguments.law, n, arguments.samples, 10**6 + i)
-            for i, n in enumerate((arguments.networks, 8192, 8192))]  # fmt: skip
+    counts = (arguments.networks, 8192, 8192)
+    sets = []
+    with Progress(sum(counts), "labels") as bar:
+        for seed, count in enumerate(counts, 10**6):
+            weights, _ = noisy_copies(model, [arguments.law], np.ones(1), count, seed)
+            halves, _ = _label(
+                model, weights, arguments.samples, seed, arguments.threads, _Folder(None, {}), "labels", bar
+            )
+            sets.append((weights, halves))
     data, watch, test = (
         TrainingSet(w, h.mean(axis=0), np.ones(len(w)), model.hidden_size, model.task.output_size(model.seq_len),
                     arguments.threads)

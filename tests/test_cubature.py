@@ -585,6 +585,17 @@ def test_fit_improves_advice(model, advice, tmp_path):
         osp.fit_cubature(model, **settings, folder=tmp_path)
     with pytest.raises(ValueError, match="start must be advice for one network of task"):
         osp.fit_cubature(random_rnn(5, 3), **settings, start=advice)
+    with pytest.raises(ValueError, match="start must have one of the sizes 5, got"):
+        osp.fit_cubature(model, **{**settings, "sizes": (5,)}, start=advice)
+
+
+def test_stages_of_another_version_are_refused(model, tmp_path):
+    record = tmp_path / "settings.json"
+    settings = {**SMALL, "sizes": (4,), "networks": 256, "samples": 64, "calibration": 64, "folder": tmp_path}
+    osp.fit_cubature(model, **settings)
+    record.write_text(record.read_text().replace('"format": 2', '"format": 1'))
+    with pytest.raises(ValueError, match="of another version"):
+        osp.fit_cubature(model, **settings)
 
 
 def test_partial_labels_are_finished(model, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -17,12 +18,10 @@ from outsample.estimators.quasi_monte_carlo import make_table
 from outsample.estimators.student import student_quantile
 
 
-def reference(model: osp.RNN, x: np.ndarray) -> np.ndarray:
-    """P(right | first n - 1 inputs) in float64: the line of the last input cut at every breakpoint and crossing."""
-    W_hh, W_hi, W_oh = (w.astype(float) for w in (model.W_hh, model.W_hi, model.W_oh))
+def last_steps(model: osp.RNN, x: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """For each x_1 ... x_{n-1}: these inputs, and of the last step what units start from and where they break."""
+    W_hh, W_hi = model.W_hh.astype(float), model.W_hi.astype(float)
     b_h = np.zeros(len(W_hi)) if model.b_h is None else model.b_h.astype(float)
-    b_o = np.zeros(len(W_oh)) if model.b_o is None else model.b_o.astype(float)
-    result = []
     for inputs in x.astype(float):
         h = np.zeros(len(W_hi))
         for value in inputs:
@@ -30,6 +29,15 @@ def reference(model: osp.RNN, x: np.ndarray) -> np.ndarray:
         c = W_hh @ h + b_h
         with np.errstate(all="ignore"):
             breaks = np.where(W_hi != 0, -c / W_hi, 0.0)
+        yield inputs, c, breaks
+
+
+def reference(model: osp.RNN, x: np.ndarray) -> np.ndarray:
+    """P(right | first n - 1 inputs) in float64: the line of the last input cut at every breakpoint and crossing."""
+    W_hi, W_oh = model.W_hi.astype(float), model.W_oh.astype(float)
+    b_o = np.zeros(len(W_oh)) if model.b_o is None else model.b_o.astype(float)
+    result = []
+    for inputs, c, breaks in last_steps(model, x):
         cuts = np.unique(np.clip(np.concatenate([breaks, inputs, [-8, 8]]), -8, 8))
         logits = np.maximum(np.outer(cuts, W_hi) + c, 0) @ W_oh.T + b_o
         total = 0.0
@@ -105,18 +113,11 @@ def test_dead_networks_answer_zero(isa):
 
 def squared_error_reference(model: osp.RNN, x: np.ndarray) -> np.ndarray:
     """E(squared error | first n - 1 inputs) in float64: Gauss-Legendre between the breakpoints, from -12 to 12."""
-    W_hh, W_hi, W_oh = (w.astype(float) for w in (model.W_hh, model.W_hi, model.W_oh))
-    b_h = np.zeros(len(W_hi)) if model.b_h is None else model.b_h.astype(float)
+    W_hi, W_oh = model.W_hi.astype(float), model.W_oh.astype(float)
     b_o = 0.0 if model.b_o is None else float(model.b_o[0])
     nodes, weights = np.polynomial.legendre.leggauss(12)
     result = []
-    for inputs in x.astype(float):
-        h = np.zeros(len(W_hi))
-        for value in inputs:
-            h = np.maximum(W_hh @ h + W_hi * value + b_h, 0)
-        c = W_hh @ h + b_h
-        with np.errstate(all="ignore"):
-            breaks = np.where(W_hi != 0, -c / W_hi, 0.0)
+    for inputs, c, breaks in last_steps(model, x):
         cuts = np.unique(np.clip(np.concatenate([breaks, inputs, np.linspace(-12, 12, 49)]), -12, 12))
         half, middle = np.diff(cuts)[:, None] / 2, (cuts[1:] + cuts[:-1])[:, None] / 2
         y = (middle + half * nodes).ravel()

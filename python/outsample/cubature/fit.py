@@ -138,6 +138,10 @@ def noisy_copies(
     return np.concatenate(rows)[order], np.repeat(np.arange(len(laws)), sizes)[order]
 
 
+#: Raised whenever stages of earlier versions cannot be read any more.
+_STAGES = 2
+
+
 class _Folder:
     """Finished stages of one fit, on disk; without a path nothing is kept."""
 
@@ -146,10 +150,12 @@ class _Folder:
         if path is None:
             return
         path.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(settings, indent=1, sort_keys=True)
+        text = json.dumps({**settings, "format": _STAGES}, indent=1, sort_keys=True)
         record = path / "settings.json"
         if record.exists() and record.read_text() != text:
-            raise ValueError(f"folder {path} holds a fit with other settings (see its settings.json)")
+            raise ValueError(
+                f"folder {path} holds a fit with other settings, or of another version (see its settings.json)"
+            )
         write_atomically(record, text)
 
     def load(self, name: str) -> dict[str, NDArray[Any]] | None:
@@ -482,8 +488,8 @@ def fit_cubature(
     TypeError
         If ``model`` is not an RNN.
     ValueError
-        If the network has biases, another argument is out of range, ``start`` is for networks of another shape, or
-        ``folder`` holds a fit with other settings.
+        If the network has biases, another argument is out of range, ``start`` is for networks of another shape or
+        has none of the sizes, or ``folder`` holds a fit with other settings or of another version.
     """
     if not isinstance(model, RNN):
         raise TypeError(f"model must be an outsample.RNN, got {type(model).__name__}")
@@ -529,6 +535,8 @@ def fit_cubature(
     if start is not None:
         start = _starting_advice(start, model)
         given = {size: _points_of(item) for size, item in start.sizes.items() if size in sizes}
+        if not given:
+            raise ValueError(f"start must have one of the sizes {', '.join(map(str, sizes))}, got {start!r}")
         settings["start"] = hashlib.sha256(b"".join(p.x.tobytes() for p in given.values())).hexdigest()
     stages = _Folder(None if folder is None else Path(folder), settings)
 
