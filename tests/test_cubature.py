@@ -589,6 +589,26 @@ def test_fit_improves_advice(model, advice, tmp_path):
         osp.fit_cubature(model, **{**settings, "sizes": (5,)}, start=advice)
 
 
+def test_the_best_of_several_starts_goes_on(model, monkeypatch):
+    taken = []
+    original = GaussNewton.run
+
+    def counted(self, rule, steps, watch, report=None):
+        found = original(self, rule, steps, watch, report)
+        taken.append((steps, self, watch.error(found)))
+        return found
+
+    monkeypatch.setattr(GaussNewton, "run", counted)
+    plan = Effort((2, 4), 4, 2, 6, starts=3, trial=4)
+    osp.fit_cubature(model, **{**SMALL, "sizes": (4,), "efforts": {4: plan}})
+    assert [steps for steps, *_ in taken] == [2, 4] * 3 + [2]
+    assert sum(steps for steps, *_ in taken) == plan.total_steps
+    begun = taken[1:-1:2]
+    assert len({newton for _, newton, _ in begun}) == 3
+    assert taken[-1][1] is min(begun, key=lambda start: start[2])[1]
+    assert taken[-1][2] <= min(error for *_, error in begun)
+
+
 def test_stages_of_another_version_are_refused(model, tmp_path):
     record = tmp_path / "settings.json"
     settings = {**SMALL, "sizes": (4,), "networks": 256, "samples": 64, "calibration": 64, "folder": tmp_path}
@@ -731,6 +751,17 @@ def test_size_follows_budget(model, advice):
     assert osp.EmpiricalCubature(advice=advice, size=4).estimate(model, 100).settings["size"] == 4
     with pytest.raises(ValueError, match="size must be one of 4, 12"):
         osp.EmpiricalCubature(advice=advice, size=5).estimate(model, 100)
+
+
+def test_advice_may_be_replaced(model, advice):
+    method = osp.EmpiricalCubature(advice=advice)
+    before = method.estimate(model, 12)
+    other = osp.fit_cubature(model, **{**SMALL, "sizes": (3,), "seed": 1})
+    method.advice = other
+    after = method.estimate(model, 12)
+    assert (before.settings["size"], after.settings["size"]) == (12, 3)
+    assert after.value == osp.EmpiricalCubature(advice=other).estimate(model, 12).value
+    assert method.advice_cost.evaluations == other.record["forwards"]
 
 
 def test_other_networks_are_refused_or_warned_about(model, advice):

@@ -55,7 +55,9 @@ class Effort:
     linear_steps, steps : int
         Gauss-Newton steps before and after the hidden units are added.
     starts : int
-        How many rules are fitted from different candidates, of which the best is kept.
+        How many rules are begun from different candidates.
+    trial : int
+        Steps with hidden units after which only the best of several starts goes on.
     batch : int
         Networks that the first step is computed from.
     decay : float
@@ -72,11 +74,24 @@ class Effort:
     linear_steps: int
     steps: int
     starts: int = 1
+    trial: int = 12
     batch: int = 32768
     decay: float = 1e-4
     features: int = 7
     blocks: int = 1
     sweeps: int = 0
+
+    @property
+    def first_steps(self) -> int:
+        """Steps with hidden units that every start takes."""
+        return min(self.trial, self.steps) if self.starts > 1 else self.steps
+
+    @property
+    def total_steps(self) -> int:
+        """Gauss-Newton steps of all starts, or of all visits of blocks."""
+        if self.blocks > 1:
+            return self.blocks * self.sweeps * self.linear_steps
+        return self.starts * (self.linear_steps + self.first_steps) + self.steps - self.first_steps
 
 
 def effort(size: int) -> Effort:
@@ -368,7 +383,7 @@ def _fit_rule(
     model: RNN, size: int, plan: Effort, data: TrainingSet, seed: int, candidates: int, bar: Progress,
     given: Points | None = None,
 ) -> Rule:  # fmt: skip
-    """The best of several rules, each from candidates of its own; the first one from ``given`` points if there are."""
+    """A rule of one size, from the best of several sets of candidates, of which ``given`` points are the first."""
     # Some networks say when to stop, which penalty is best, and which rule.
     cut = len(data) - min(len(data) // 8, 16384)
     used, watch = data.part(slice(cut)), data.part(slice(cut, None))
@@ -377,7 +392,7 @@ def _fit_rule(
     def report(step: int, current: Rule, value: float) -> None:
         bar.advance(note=f"size {size}: {value:.3g}")
 
-    def fitted(start: int) -> Rule:
+    def chosen(start: int) -> tuple[Points, np.random.Generator]:
         rng = np.random.Generator(np.random.Philox(domain_seed("fitting", seed, 3, size, *[start] * (start > 0))))
         if given is not None and start == 0:
             pool = given
@@ -389,24 +404,30 @@ def _fit_rule(
         # A point's share of the readout, squares included.
         selection.costs[pool.level_begin[-2] :] += features * (1 + plan.units) + 2 * (features == 7)
         points = selection.choose(size * model.forward_multiply_adds - plan.units - _sketch_cost(model))
-        del selection
         bar.advance()
-        if plan.blocks > 1:
-            rule = linear_rule(points, used.part(slice(12 * 3 * len(points))), ridge=3e-4)
-            return train_in_blocks(
-                with_features(rule, used, features), used, watch, blocks=plan.blocks, sweeps=plan.sweeps,
-                steps=plan.linear_steps, decay=plan.decay, batch=plan.batch, ridges=_RIDGES, rng=rng,
-                report=lambda rule, value: report(0, rule, value),
-            )  # fmt: skip
+        return points, rng
+
+    def begun(start: int) -> tuple[Rule, GaussNewton]:
+        points, rng = chosen(start)
         first = used.part(slice(max(8192, 3 * features * len(points))))
         rule = linear_rule(points, first, ridge=3e-4, features=features)
         newton = GaussNewton(used, decay=plan.decay, batch=plan.batch)
         rule = newton.run(rule, plan.linear_steps, watch, report)
         if plan.units:
-            rule = newton.run(with_units(rule, plan.units, rng), plan.steps, watch, report)
-        return best_outer_layer(rule, used, watch, _RIDGES)
+            rule = newton.run(with_units(rule, plan.units, rng), plan.first_steps, watch, report)
+        return rule, newton
 
-    return min((fitted(start) for start in range(plan.starts)), key=watch.error)
+    if plan.blocks > 1:
+        points, rng = chosen(0)
+        rule = linear_rule(points, used.part(slice(12 * 3 * len(points))), ridge=3e-4)
+        return train_in_blocks(
+            with_features(rule, used, features), used, watch, blocks=plan.blocks, sweeps=plan.sweeps,
+            steps=plan.linear_steps, decay=plan.decay, batch=plan.batch, ridges=_RIDGES, rng=rng,
+            report=lambda rule, value: report(0, rule, value),
+        )  # fmt: skip
+    rule, newton = min((begun(start) for start in range(plan.starts)), key=lambda pair: watch.error(pair[0]))
+    rule = newton.run(rule, plan.steps - plan.first_steps, watch, report)
+    return best_outer_layer(rule, used, watch, _RIDGES)
 
 
 def _points_of(size: AdviceSize) -> Points:
@@ -581,8 +602,8 @@ def fit_cubature(
         plan = plans[size]
         name = f"size-{size}"
         began = time.monotonic()
-        visits = plan.blocks * plan.sweeps if plan.blocks > 1 else plan.linear_steps + plan.steps
-        with Progress(plan.starts * (1 + visits), name, enabled=progress) as bar:
+        visits = plan.blocks * plan.sweeps if plan.blocks > 1 else plan.total_steps
+        with Progress(plan.starts + visits, name, enabled=progress) as bar:
             stored = _load_rule(stages, name)
             if stored is None:
                 rule = _fit_rule(model, size, plan, data, seed, candidates, bar, given.get(size))
@@ -592,13 +613,10 @@ def fit_cubature(
                 bar.advance(bar.total)
         rule, own_seconds = stored
         seconds += own_seconds
-        # A step: values, derivatives, and five judgements.
-        steps = plan.sweeps * plan.linear_steps if plan.blocks > 1 else plan.linear_steps + plan.steps
+        # A step: values, derivatives, and five judgements; of one block, where there are several.
         per_step = 4 * min(plan.batch, networks // 2) + 5 * min(16384, networks // 4)
-        evaluated += plan.starts * (
-            candidates * min(networks, _selection_networks(size))
-            + size * (3.0 * networks * (1 + plan.sweeps) + steps * per_step)
-        )
+        evaluated += plan.starts * candidates * min(networks, _selection_networks(size))
+        evaluated += size * (3.0 * networks * (plan.starts + plan.sweeps) + plan.total_steps / plan.blocks * per_step)
         errors = _errors(test.predict(rule) - held.halves, held.law, len(laws))
         equivalents = {law: float(plain_held[i] / errors[i] ** 2) for i, law in enumerate(laws)}
         arrays = arrays_of(rule) | {"error": errors}

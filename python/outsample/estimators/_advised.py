@@ -26,10 +26,15 @@ class AdvisedEstimator(Estimator):
     draws = False
 
     def __init__(self, *, advice: Advice | str | Path | None = None, size: int | None = None) -> None:
+        self._fixed: Advice | None
         self.advice = advice
         self.size = size
-        self._fixed: Advice | None = None
         self._used: Advice | None = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name == "advice":
+            self._fixed = None  # loaded when it is first needed
 
     @property
     def settings(self) -> dict[str, Any]:
