@@ -31,7 +31,8 @@ def train_in_blocks(
     is left of the accuracies after the other blocks. Derivatives of one block fit into memory for many networks where
     those of all inputs and features would not. Each visit of a block takes some steps and then the ridge regression of
     its readout on all networks; every sweep has new random blocks. Readouts of neighbouring blocks converge slowly from
-    zero, so the rule should come with a regression of its most important features.
+    zero, so the rule should come with a regression of its most important features. All sweeps but the last have
+    regressions on half of the networks.
 
     Parameters
     ----------
@@ -53,7 +54,9 @@ def train_in_blocks(
     sets = (data, watch)
     total = [own.predict(rule) for own in sets]
     damping = 0.1
-    for _ in range(sweeps):
+    for sweep in range(sweeps):
+        # Later sweeps correct what a regression on half of the networks leaves.
+        some = slice(None if sweep == sweeps - 1 else len(data) // 2)
         for part in rule.points.parts(blocks, rng):
             sub = rule.subset(part)
             rest = [value - own.predict(sub) for value, own in zip(total, sets, strict=True)]
@@ -63,7 +66,7 @@ def train_in_blocks(
             newton = GaussNewton(left, decay=decay, batch=batch, damping=damping)
             sub = newton.run(sub, steps, watch_left)
             damping = min(newton.damping, 0.1)
-            sub = best_outer_layer(sub, left, watch_left, ridges)
+            sub = best_outer_layer(sub, left.part(some), watch_left, ridges)
             rule = rule.with_subset(part, sub)
             total = [others + own.predict(sub) for others, own in zip(rest, sets, strict=True)]
             if report:
