@@ -17,7 +17,7 @@ from conftest import random_rnn
 from outsample import _core
 from outsample.advice import AdviceSize
 from outsample.cli import main
-from outsample.cubature import Effort, fit
+from outsample.cubature import Effort, fit, selection
 from outsample.cubature.blocks import train_in_blocks
 from outsample.cubature.gauss_newton import GaussNewton, approximate_inverse
 from outsample.cubature.labels import label_forwards, labels, moments, order_statistics_inputs
@@ -403,8 +403,8 @@ def training_set(model, size, samples=2048, seed=0):
 def test_selection_is_nested_and_within_budget(model):
     data = training_set(model, 512)
     pool = random_points(model.task, 3, (4,), 64, np.random.default_rng(0))
-    selection = Selection(pool, data)
-    small, large = (selection.choose(b * model.forward_multiply_adds) for b in (3, 9))
+    chosen = Selection(pool, data)
+    small, large = (chosen.choose(b * model.forward_multiply_adds) for b in (3, 9))
     for points, budget in ((small, 3), (large, 9)):
         assert points.forest.multiply_adds(4, 3) <= budget * model.forward_multiply_adds
     assert {tuple(p) for p in small.inputs} <= {tuple(p) for p in large.inputs}
@@ -413,6 +413,15 @@ def test_selection_is_nested_and_within_budget(model):
     others = [random_points(model.task, 3, (), len(small), np.random.default_rng(s)) for s in range(8)]
     errors = [np.mean((data.predict(linear_rule(p, data, 1e-3)) - data.accuracy) ** 2) for p in others]
     assert greedy < np.median(errors)
+
+
+def test_selection_chooses_alike_with_all_products_and_with_some(model, monkeypatch):
+    data = replace(training_set(model, 512), threads=2)
+    pool = random_points(model.task, 3, (4,), 64, np.random.default_rng(0))
+    budget = 9 * model.forward_multiply_adds
+    few = Selection(pool, data).choose(budget)
+    monkeypatch.setattr(selection, "_MOST_ROWS", 0)
+    np.testing.assert_array_equal(Selection(pool, data).choose(budget).inputs, few.inputs)
 
 
 def test_gauss_newton_improves_on_networks_that_no_step_sees(model):

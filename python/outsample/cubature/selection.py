@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from numpy.typing import NDArray
 
 from outsample.cubature.points import Points
 from outsample.cubature.rule import TrainingSet
 
 _PARTS = 4
+#: A Gram matrix costs what so many of its rows cost by themselves (16,384 candidates, 4,096 networks).
+_MOST_ROWS = 250
 
 
 class Selection:
     """Orthogonal matching pursuit among candidate points, one feature each: tanh(margin / its standard
     deviation), or for the median task the squared error.
 
-    The candidates' Gram matrix is computed once; `choose` may then be called for several budgets.
-
     Parameters
     ----------
     candidates : Points
     data : TrainingSet
-        Networks that the Gram matrix is computed from.
+        Networks that the candidates' features are computed on.
     ridge : float
         Added to the candidates' variances, in units of a feature's variance.
     """
@@ -38,20 +40,37 @@ class Selection:
         feature -= (feature @ (data.importance / len(data)).astype(np.float32))[:, None]
         feature *= data.root
         center = (data.importance * data.accuracy).mean()
-        # In parts of the networks, which threads work on; added in order, so that their number does not matter.
-        parts = data.blocks(-(-len(data) // _PARTS))
-        with ThreadPoolExecutor(min(data.threads, 2)) as pool:  # each holds a Gram matrix
-            grams = pool.map(lambda part: feature[:, part] @ feature[:, part].T, parts)
-            self.gram = next(grams)
-            for gram in grams:
-                self.gram += gram
         self.moment = (feature @ (data.root * (data.accuracy - center)).astype(np.float32)).astype(np.float64)
+        self.feature, self.threads = feature, data.threads
         self.ridge = ridge * len(data)
         self.costs = candidates.node_costs(data.hidden_size, data.outputs).astype(np.float64)
 
+    def _gram(self) -> NDArray[np.float32]:
+        """Inner products of all features."""
+        # In parts of the networks, which threads work on; added in order, so that their number does not matter.
+        feature = self.feature
+        ends = np.linspace(0, feature.shape[1], _PARTS + 1).astype(int)
+        with ThreadPoolExecutor(min(self.threads, 2)) as pool:  # each holds a Gram matrix
+            grams = pool.map(lambda a, b: feature[:, a:b] @ feature[:, a:b].T, ends[:-1], ends[1:])
+            gram: NDArray[np.float32] = next(grams)
+            for part in grams:
+                gram += part
+        return gram
+
     def choose(self, budget: float) -> Points:
         """The points chosen until the next best one would exceed ``budget`` multiply-adds; at least one."""
-        points, gram = self.candidates, self.gram
+        with ThreadPoolExecutor(self.threads) as pool:
+            parts = np.array_split(self.feature, _PARTS)
+
+            def row(i: int) -> NDArray[np.float32]:
+                return np.concatenate(list(pool.map(lambda part: part @ self.feature[i], parts)))
+
+            begin = self.candidates.level_begin[-2]
+            many = budget > 4 * _MOST_ROWS * self.costs[begin:].min()  # about a quarter goes into last inputs
+            return self._choose(budget, self._gram().__getitem__ if many else row)
+
+    def _choose(self, budget: float, row: Callable[[int], NDArray[np.float32]]) -> Points:
+        points = self.candidates
         paths = points.ancestors
         count = len(points)
         cost = self.costs[paths].sum(axis=1)
@@ -61,7 +80,7 @@ class Selection:
             np.minimum.at(first, column, np.arange(count))
             np.maximum.at(last, column, np.arange(count) + 1)
         owned = np.zeros(len(points.x), dtype=bool)
-        left = np.diag(gram).astype(np.float64)
+        left = np.einsum("cn,cn->c", self.feature, self.feature, dtype=np.float64)
         moment = self.moment.copy()
         rows = np.empty((64, count), dtype=np.float32)  # of the Cholesky factor
         chosen: list[int] = []
@@ -76,7 +95,7 @@ class Selection:
             if k == len(rows):
                 rows = np.concatenate([rows, np.empty_like(rows)])
             pivot = np.sqrt(left[i] + self.ridge)
-            rows[k] = (gram[i] - rows[:k, i] @ rows[:k]) / pivot
+            rows[k] = (row(i) - rows[:k, i] @ rows[:k]) / pivot
             moment -= rows[k] * (moment[i] / pivot)
             left = np.maximum(left - rows[k].astype(np.float64) ** 2, 0)
             spent += cost[i]
