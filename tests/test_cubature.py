@@ -630,10 +630,10 @@ def test_stages_of_another_version_are_refused(model, tmp_path):
 def test_partial_labels_are_finished(model, tmp_path):
     weights = rows(copies(model, 600))
     settings = {"a": 1}
-    whole = fit._Folder(tmp_path / "whole", settings)
+    whole = fit.Folder(tmp_path / "whole", settings)
     bar = fit.Progress(1, "x", enabled=False)
     want, _ = fit._label(model, weights, 256, 3, 1, whole, "set", bar)
-    part = fit._Folder(tmp_path / "part", settings)
+    part = fit.Folder(tmp_path / "part", settings)
     half = want.copy()
     half[:, 256:] = np.nan
     part.save("set", halves=half, seconds=5.0)

@@ -11,6 +11,7 @@ import outsample as osp
 from conftest import random_rnn
 from outsample import _core
 from outsample.advice import Advice, load_advice
+from outsample.cli import main
 from outsample.cubature.labels import label_forwards
 from outsample.cubature.rule import gelu
 from outsample.cubature.transfer import TransferPlan, _regression, features, fit_transferred, starting_points
@@ -133,6 +134,43 @@ def test_fit_does_not_depend_on_threads(advice):
         assert (again.sizes[12].arrays[name] == array).all(), name
 
 
+def test_a_fit_goes_on_from_its_folder(advice, tmp_path, monkeypatch):
+    folder = tmp_path / "fit"
+    first = fitted(folder=folder, sizes=(12,))
+    with pytest.raises(ValueError, match="holds a fit with other settings"):
+        fitted(folder=folder, seed=1)
+
+    def nothing(*_args, **_settings):
+        raise AssertionError
+
+    monkeypatch.setattr("outsample.cubature.labels.labels", nothing)
+    (folder / "size-12.npz").unlink()
+    labelled_once = fitted(folder=folder)
+    monkeypatch.setattr("outsample.cubature.transfer._fit_size", nothing)
+    again = fitted(folder=folder, threads=2)
+    assert again.record["seconds"] == labelled_once.record["seconds"]
+    for name, array in advice.sizes[12].arrays.items():
+        for other in (first, labelled_once, again):
+            assert (other.sizes[12].arrays[name] == array).all(), name
+
+
+def test_the_command(tmp_path, capsys):
+    for i, model in enumerate(networks(4)):
+        model.save(tmp_path / f"{i}.npz")
+    files = [str(tmp_path / f"{i}.npz") for i in range(4)]
+    arguments = ["--output", str(tmp_path / "advice.npz"), "--sizes", "6", "--copies", "16", "--samples", "64"]
+    arguments += ["--folds", "2", "--noise", "mul-0.01", "--folder", str(tmp_path / "fit")]
+    assert main(["fit-transferred", *files, *arguments]) == 0
+    text = capsys.readouterr().out
+    assert "advice for transferred_2nd_argmax_6_4" in text
+    assert "size 6:" in text
+    assert "equivalent samples (advantage): mul-0.01" in text
+    made = load_advice(tmp_path / "advice.npz")
+    assert [entry["digest"] for entry in made.record["networks"]] == [model.digest for model in networks(4)]
+    assert main(["fit-transferred", *files, *arguments, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["record"]["seconds"] == made.record["seconds"]
+
+
 def test_groups_are_left_out_together():
     """Copies of a network in both parts would make the error look smaller."""
     models = [m for m in networks(4) for _ in range(2)]
@@ -153,6 +191,7 @@ def test_groups_are_left_out_together():
         ({"sizes": (2,)}, "sizes must be at least 4, got 2"),
         ({"groups": [0, 1, 2]}, "groups must have one entry per network, 6, got 3"),
         ({"noise": {"mul": 1.0}}, "a law of noise must be mul-SCALE"),
+        ({"sizes": ()}, "sizes must name at least one size"),
     ],
 )
 def test_fit_checks_its_arguments(change, text):
@@ -163,6 +202,8 @@ def test_fit_checks_its_arguments(change, text):
 def test_fit_refuses_networks_of_different_shapes():
     with pytest.raises(ValueError, match="networks must have one task and shape"):
         fit_transferred([random_rnn(6, 4), random_rnn(6, 5)], folds=2)
+    with pytest.raises(ValueError, match="must be judged by their accuracy"):
+        fit_transferred([random_rnn(6, 4, task="median")] * 2, folds=2)
     with pytest.raises(TypeError, match=r"networks must be outsample\.RNN"):
         fit_transferred(["model.pth"])  # type: ignore[list-item]
 

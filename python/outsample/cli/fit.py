@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import outsample as osp
-from outsample.cli import _arguments
+from outsample.cli import _advice, _arguments
 from outsample.cubature import DEFAULT_NOISE, DEFAULT_SIZES
 
 NAME = "fit"
@@ -18,7 +17,7 @@ EXAMPLE = "outsample fit model.pth --output advice.npz --folder fit/ --threads 2
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("--output", required=True, metavar="FILE", help="advice file to write (.npz)")
+    _advice.add_output(parser)
     _arguments.add_model(parser)
     parser.add_argument(
         "--noise",
@@ -48,9 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Any:
     """Fit and write."""
-    output = Path(args.output)
-    if output.suffix != ".npz":
-        raise ValueError(f"--output must end in .npz, got {args.output}")
+    output = _advice.output_of(args)
     model: Any = _arguments.load_model(args.model, args.task)
     if args.name:
         model = replace(model, name=args.name)
@@ -67,20 +64,4 @@ def run(args: argparse.Namespace) -> Any:
         start=args.start,
         threads=args.threads,
     )
-    advice.save(output)
-    args.say(f"{output}: advice for {advice.name}, {advice.record['forwards']:.3g} forward passes and "
-             f"{advice.record['seconds']:.0f} s to make")  # fmt: skip
-    rows = []
-    for budget, size in advice.sizes.items():
-        cost = size.multiply_adds / model.forward_multiply_adds
-        rows.append(
-            {
-                "size": budget,
-                "points": size.points,
-                "forwards": cost,
-                "equivalent_samples": dict(size.equivalent_samples),
-            }
-        )
-        shown = ", ".join(f"{law} {n:.0f} ({n / cost:.0f})" for law, n in size.equivalent_samples.items())
-        args.say(f"size {budget}: {size.points} points, {cost:.1f} forwards; equivalent samples (advantage): {shown}")
-    return {"output": str(output), "record": dict(advice.record), "sizes": rows}
+    return _advice.write(advice, output, model, args.say)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -14,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outsample import _core
-from outsample._cache import write_atomically
 from outsample._progress import Progress
 from outsample.advice import Advice, AdviceSize, load_advice
 from outsample.cubature import labels as labelling
 from outsample.cubature.blocks import train_in_blocks
+from outsample.cubature.folder import Folder
 from outsample.cubature.gauss_newton import GaussNewton
 from outsample.cubature.points import Points, random_points
 from outsample.cubature.rule import Rule, TrainingSet, best_outer_layer, linear_rule, with_features, with_units
@@ -122,6 +121,29 @@ def parse_law(name: str) -> tuple[Literal["multiplicative", "additive"], float]:
     return _KINDS[prefix], scale
 
 
+#: What may name laws of noise.
+Noise = Mapping[str, float] | Sequence[str] | str
+
+
+def mixture(noise: Noise) -> dict[str, float]:
+    """Laws of noise with their shares, which add up to one; equal ones if none are given.
+
+    Raises
+    ------
+    ValueError
+        If there is no law, one has another name than `parse_law` reads, or a share is not positive.
+    """
+    if isinstance(noise, str):
+        noise = [noise]
+    shares = dict(noise) if isinstance(noise, Mapping) else dict.fromkeys(noise, 1.0)
+    if not shares or min(shares.values()) <= 0:
+        raise ValueError(f"noise must name at least one law, with positive shares, got {noise!r}")
+    for law in shares:
+        parse_law(law)
+    total = sum(shares.values())
+    return {law: share / total for law, share in shares.items()}
+
+
 @dataclass(eq=False)
 class _Labelled:
     """Noisy copies with labels from two independent tables each."""
@@ -153,47 +175,8 @@ def noisy_copies(
     return np.concatenate(rows)[order], np.repeat(np.arange(len(laws)), sizes)[order]
 
 
-#: Raised whenever stages of earlier versions cannot be read any more.
-_STAGES = 2
-
-
-class _Folder:
-    """Finished stages of one fit, on disk; without a path nothing is kept."""
-
-    def __init__(self, path: Path | None, settings: Mapping[str, Any]) -> None:
-        self.path = path
-        if path is None:
-            return
-        path.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({**settings, "format": _STAGES}, indent=1, sort_keys=True)
-        record = path / "settings.json"
-        if record.exists() and record.read_text() != text:
-            raise ValueError(
-                f"folder {path} holds a fit with other settings, or of another version (see its settings.json)"
-            )
-        write_atomically(record, text)
-
-    def load(self, name: str) -> dict[str, NDArray[Any]] | None:
-        if self.path is None or not (file := self.path / f"{name}.npz").exists():
-            return None
-        try:
-            with np.load(file, allow_pickle=False) as archive:
-                return dict(archive.items())
-        except Exception as error:  # numpy and zipfile raise many kinds on damaged files
-            raise ValueError(f"{file} is damaged ({error}); delete it to fit that stage again") from error
-
-    def save(self, name: str, **arrays: Any) -> None:
-        if self.path is None:
-            return
-        import io
-
-        buffer = io.BytesIO()
-        np.savez(buffer, **arrays)
-        write_atomically(self.path / f"{name}.npz", buffer.getvalue())
-
-
 def _label(
-    model: RNN, weights: NDArray[np.float32], samples: int, seed: int, threads: int, folder: _Folder, name: str,
+    model: RNN, weights: NDArray[np.float32], samples: int, seed: int, threads: int, folder: Folder, name: str,
     bar: Progress,
 ) -> tuple[Floats, float]:  # fmt: skip
     """Accuracies (2, networks) from two tables of ``samples / 2`` points, and the seconds that they took."""
@@ -225,7 +208,7 @@ def _label(
     return halves, seconds
 
 
-def _save_rule(folder: _Folder, name: str, rule: Rule, seconds: float) -> None:
+def _save_rule(folder: Folder, name: str, rule: Rule, seconds: float) -> None:
     p = rule.points
     folder.save(
         name, level_sizes=p.level_sizes, parent=p.parent, x=p.x, target=p.target, scale=rule.scale, mean=rule.mean,
@@ -234,7 +217,7 @@ def _save_rule(folder: _Folder, name: str, rule: Rule, seconds: float) -> None:
     )  # fmt: skip
 
 
-def _load_rule(folder: _Folder, name: str) -> tuple[Rule, float] | None:
+def _load_rule(folder: Folder, name: str) -> tuple[Rule, float] | None:
     a = folder.load(name)
     if a is None:
         return None
@@ -448,7 +431,7 @@ def _starting_advice(start: Advice | str | Path, model: RNN) -> Advice:
 def fit_cubature(
     model: RNN,
     *,
-    noise: Mapping[str, float] | Sequence[str] | str | None = None,
+    noise: Noise | None = None,
     sizes: Sequence[int] = DEFAULT_SIZES,
     networks: int = 262144,
     samples: int = 16384,
@@ -518,15 +501,7 @@ def fit_cubature(
         raise ValueError("model must have no biases for a cubature to be fitted, got one with biases")
     if not 2 <= model.seq_len <= labelling.MAX_SEQ_LEN:
         raise ValueError(f"seq_len must be between 2 and {labelling.MAX_SEQ_LEN}, got {model.seq_len}")
-    if noise is None:
-        noise = DEFAULT_NOISE
-    if isinstance(noise, str):
-        noise = [noise]
-    mixture = dict(noise) if isinstance(noise, Mapping) else dict.fromkeys(noise, 1.0)
-    if not mixture or min(mixture.values()) <= 0:
-        raise ValueError(f"noise must name at least one law, with positive shares, got {noise!r}")
-    for law in mixture:
-        parse_law(law)
+    law_shares = mixture(DEFAULT_NOISE if noise is None else noise)
     for name, value, least in (
         ("networks", networks, 256),
         ("samples", samples, 64),
@@ -538,7 +513,7 @@ def fit_cubature(
     ):
         if value < least:
             raise ValueError(f"{name} must be at least {least}, got {value}")
-    if calibration < 16 * len(mixture):
+    if calibration < 16 * len(law_shares):
         raise ValueError(f"calibration must give every law at least 16 copies, got {calibration}")
     if samples % 2:
         raise ValueError(f"samples must be even, got {samples}")
@@ -546,10 +521,9 @@ def fit_cubature(
         raise ValueError("sizes must name at least one size")
     sizes = sorted(set(sizes))
     plans = {size: (efforts or {}).get(size, effort(size)) for size in sizes}
-    laws = list(mixture)
-    shares = np.array([mixture[law] for law in laws]) / sum(mixture.values())
+    laws, shares = list(law_shares), np.array(list(law_shares.values()))
     settings = {
-        "digest": model.digest, "noise": dict(zip(laws, shares.tolist(), strict=True)), "networks": networks,
+        "digest": model.digest, "noise": law_shares, "networks": networks,
         "samples": samples, "calibration": calibration, "candidates": candidates, "seed": seed,
     }  # fmt: skip
     given: dict[int, Points] = {}
@@ -559,7 +533,7 @@ def fit_cubature(
         if not given:
             raise ValueError(f"start must have one of the sizes {', '.join(map(str, sizes))}, got {start!r}")
         settings["start"] = hashlib.sha256(b"".join(p.x.tobytes() for p in given.values())).hexdigest()
-    stages = _Folder(None if folder is None else Path(folder), settings)
+    stages = Folder(folder, settings)
 
     seconds = 0.0
     with Progress(networks + calibration, "labels", enabled=progress) as bar:

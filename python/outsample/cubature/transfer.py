@@ -15,9 +15,11 @@ they do at given inputs can be compared, and there are few of them. So here
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +29,8 @@ from outsample import _core, low_discrepancy
 from outsample._progress import Progress
 from outsample.advice import Advice, AdviceSize
 from outsample.cubature import labels as labelling
-from outsample.cubature.fit import noisy_copies, parse_law
+from outsample.cubature.fit import Noise, mixture, noisy_copies
+from outsample.cubature.folder import Folder
 from outsample.cubature.points import Points
 from outsample.cubature.rule import gelu
 from outsample.models import RNN
@@ -292,31 +295,41 @@ def plan_of(size: int) -> TransferPlan:
 
 def _labelled(
     networks: Sequence[RNN], laws: Sequence[str], shares: Floats, count: int, samples: int, seed: int, threads: int,
-    bar: Progress,
-) -> _Copies:  # fmt: skip
+    folder: Folder, bar: Progress,
+) -> tuple[_Copies, float]:  # fmt: skip
+    """Copies of all networks with their accuracies, and the seconds that took."""
     first = networks[0]
-    weights, law, accuracy = [], [], []
+    accuracy: list[Floats] = []
+    seconds = 0.0
+    if stored := folder.load("labels"):
+        accuracy, seconds = list(stored["accuracy"]), float(stored["seconds"])
+    began = time.monotonic() - seconds
+    weights, law = [], []
     for i, model in enumerate(networks):
         w, own = noisy_copies(model, laws, shares, count, 100_000 * seed + i)
-        tables = range(0, count, labelling.TABLE_NETWORKS)
-        accuracy += [
-            labelling.labels(
-                w[a : a + labelling.TABLE_NETWORKS], model.task, model.seq_len, model.hidden_size, samples,
-                domain_seed("fitting", seed, 6, i, a), threads,
-            )
-            for a in tables
-        ]  # fmt: skip
         weights.append(w)
         law.append(own)
+        if i == len(accuracy):
+            tables = [
+                labelling.labels(
+                    w[a : a + labelling.TABLE_NETWORKS], model.task, model.seq_len, model.hidden_size, samples,
+                    domain_seed("fitting", seed, 6, i, a), threads,
+                )
+                for a in range(0, count, labelling.TABLE_NETWORKS)
+            ]  # fmt: skip
+            accuracy.append(np.concatenate(tables))
+            seconds = time.monotonic() - began
+            folder.save("labels", accuracy=accuracy, seconds=seconds)
         bar.advance()
     p, kind = np.concatenate(accuracy), np.concatenate(law)
     # Every law counts by its share, in units of plain sampling's variance: the objective is the mean of 1 / N_eq.
     plain = np.array([(p * (1 - p))[kind == i].mean() for i in range(len(laws))])
-    return _Copies(
+    copies = _Copies(
         np.concatenate(weights), p, kind, np.repeat(np.arange(len(networks)), count),
         (1 / np.maximum(plain, max(1e-3 * plain.max(), 1e-12)))[kind], first.hidden_size,
         first.task.output_size(first.seq_len), threads,
     )  # fmt: skip
+    return copies, seconds
 
 
 def _arrays(rule: _Rule) -> dict[str, NDArray[Any]]:
@@ -337,6 +350,42 @@ def _arrays(rule: _Rule) -> dict[str, NDArray[Any]]:
     }
 
 
+def _fit_size(
+    size: int, plan: TransferPlan, model: RNN, data: _Copies, fold: NDArray[np.int64], seed: int, bar: Progress
+) -> dict[str, NDArray[Any]]:
+    """The rule of one size as advice keeps it, and what cross-validation says.
+
+    ``predicted`` are the estimates of all copies by fits that have seen none of their networks; ``start`` and ``taken``
+    the rotation and the number of steps that they choose.
+    """
+    task, n, d = model.task, model.seq_len, data.hidden_size
+    root_cost = (n - 1) * (d + d * d) + plan.siblings * (d + d * data.outputs + _READOUT)
+    roots = max(1, (size * model.forward_multiply_adds - 1) // root_cost)
+    rotations = [
+        np.random.Generator(np.random.Philox(domain_seed("fitting", seed, 7, start))).random(
+            low_discrepancy.order_dimensions(n - 1) + 1
+        )
+        for start in range(plan.starts)
+    ]
+    starts = [starting_points(task, n, roots, plan.siblings, rotation) for rotation in rotations]
+    copies = np.bincount(data.network).max()
+    used = np.arange(len(data)) % copies < plan.copies
+    predicted = np.empty((plan.starts, plan.steps + 1, len(data)))
+    for points, stages in zip(starts, predicted, strict=True):
+        for left_out in np.unique(fold):
+            watch = fold == left_out
+            fitted = data.part(~watch & used)
+            stages[:, watch] = _train(points, task, fitted, plan.decay, plan.steps, data.part(watch))[1]
+            bar.advance()
+    scores = ((predicted - data.accuracy) ** 2 * data.importance).mean(axis=2)
+    start, taken = map(int, np.unravel_index(scores.argmin(), scores.shape))
+    rule, _ = _train(starts[start], task, data.part(used), plan.decay, taken, None)
+    bar.advance()
+    return _arrays(rule) | {
+        "predicted": predicted[start, taken], "start": np.array(start), "taken": np.array(taken)
+    }  # fmt: skip
+
+
 #: There is no one network to compare weights with: an empty sketch, and one law.
 _NO_SKETCH: dict[str, NDArray[Any]] = {
     "index": np.zeros((0, 3), dtype=np.int32),
@@ -352,12 +401,13 @@ def fit_transferred(
     networks: Sequence[RNN],
     *,
     groups: Sequence[int] | None = None,
-    noise: Mapping[str, float] | None = None,
+    noise: Noise | None = None,
     sizes: Sequence[int] = TRANSFER_SIZES,
     copies: int = 240,
     samples: int = 16384,
     folds: int = 4,
     seed: int = 0,
+    folder: str | Path | None = None,
     threads: int = 1,
     progress: bool | None = None,
     plans: Mapping[int, TransferPlan] | None = None,
@@ -376,8 +426,9 @@ def fit_transferred(
     groups : sequence of int, optional
         Networks that belong together (from one training run) have the same number and are left out together. Default:
         each its own.
-    noise : mapping of str to float, optional
-        Laws of noise with their shares. Default: `TRANSFER_NOISE`.
+    noise : mapping of str to float, or sequence of str, or str, optional
+        Laws of noise, ``mul-SCALE`` or ``add-SCALE``, with the share of copies of each (equal if not given). Default:
+        `TRANSFER_NOISE`.
     sizes : sequence of int, default (32, 128, 512)
         Budgets, in forward passes, readout included.
     copies : int, default 240
@@ -388,6 +439,9 @@ def fit_transferred(
         Parts that the networks are left out in.
     seed : int, default 0
         Seed of everything random.
+    folder : path, optional
+        Where finished labels and sizes are kept; a fit that is started again with the same arguments, but for sizes
+        and threads, goes on from there.
     threads : int, default 1
         Threads of the core.
     progress : bool, optional
@@ -406,13 +460,16 @@ def fit_transferred(
     TypeError
         If ``networks`` holds something else than RNN.
     ValueError
-        If networks differ in task or shape, have biases, or another argument is out of range.
+        If networks differ in task or shape, have biases, or are of a task that is not about accuracy, another argument
+        is out of range, or ``folder`` holds a fit with other settings or of another version.
     """
     for model in networks:
         if not isinstance(model, RNN):
             raise TypeError(f"networks must be outsample.RNN, got {type(model).__name__}")
         if model.shape != networks[0].shape or model.has_biases:
             raise ValueError("networks must have one task and shape and no biases")
+        if model.task.quantity != "accuracy" or model.seq_len < 2:
+            raise ValueError(f"networks must be judged by their accuracy, on 2 inputs or more, got {model.name!r}")
     groups = list(range(len(networks))) if groups is None else list(groups)
     for name, value, least in (
         ("folds", folds, 2), ("networks", len(set(groups)), folds), ("samples", samples, 64), ("copies", copies, 8),
@@ -422,18 +479,24 @@ def fit_transferred(
             raise ValueError(f"{name} must be at least {least}, got {value}")
     if len(groups) != len(networks):
         raise ValueError(f"groups must have one entry per network, {len(networks)}, got {len(groups)}")
-    mixture = dict(TRANSFER_NOISE if noise is None else noise)
-    for law in mixture:
-        parse_law(law)
-    laws = list(mixture)
-    shares = np.array([mixture[law] for law in laws]) / sum(mixture.values())
-    began = time.monotonic()
+    if not sizes:
+        raise ValueError("sizes must name at least one size")
+    law_shares = mixture(TRANSFER_NOISE if noise is None else noise)
+    laws, shares = list(law_shares), np.array(list(law_shares.values()))
     first = networks[0]
-    task, n, forward = first.task, first.seq_len, first.forward_multiply_adds
+    settings = {
+        "noise": law_shares, "copies": copies, "samples": samples, "folds": folds, "seed": seed,
+    }  # fmt: skip
+    stages = Folder(folder, settings | {
+        "groups": groups,
+        "digest": hashlib.sha256("".join(model.digest for model in networks).encode()).hexdigest(),
+        "plans": {str(size): asdict(plan) for size, plan in (plans or {}).items()},
+    })  # fmt: skip
     with Progress(len(networks), "labels", enabled=progress) as bar:
-        data = _labelled(networks, laws, shares, copies, samples, seed, threads, bar)
+        data, seconds = _labelled(networks, laws, shares, copies, samples, seed, threads, stages, bar)
     number = {group: i % folds for i, group in enumerate(dict.fromkeys(groups))}
     fold = np.array([number[group] for group in groups])[data.network]
+    variance = data.accuracy * (1 - data.accuracy)
 
     result: dict[int, AdviceSize] = {}
     chosen_plans: dict[int, dict[str, Any]] = {}
@@ -442,56 +505,40 @@ def fit_transferred(
     spent = labelled
     for size in sorted(set(sizes)):
         plan = (plans or {}).get(size, plan_of(size))
-        d = data.hidden_size
-        root_cost = (n - 1) * (d + d * d) + plan.siblings * (d + d * data.outputs + _READOUT)
-        roots = max(1, (size * forward - 1) // root_cost)
-        rotations = [
-            np.random.Generator(np.random.Philox(domain_seed("fitting", seed, 7, start))).random(
-                low_discrepancy.order_dimensions(n - 1) + 1
-            )
-            for start in range(plan.starts)
-        ]
-        starts = [starting_points(task, n, roots, plan.siblings, rotation) for rotation in rotations]
-        used = np.arange(len(data)) % copies < plan.copies
-        predicted = np.empty((plan.starts, plan.steps + 1, len(data)))
+        began = time.monotonic()
         with Progress(plan.starts * folds + 1, f"size {size}", enabled=progress) as bar:
-            for points, stages in zip(starts, predicted, strict=True):
-                for left_out in range(folds):
-                    watch = fold == left_out
-                    fitted = data.part(~watch & used)
-                    stages[:, watch] = _train(points, task, fitted, plan.decay, plan.steps, data.part(watch))[1]
-                    bar.advance()
-            everything = (predicted - data.accuracy) ** 2
-            scores = (everything * data.importance).mean(axis=2)
-            start, steps = map(int, np.unravel_index(scores.argmin(), scores.shape))
-            squared = everything[start, steps]
-            rule, _ = _train(starts[start], task, data.part(used), plan.decay, steps, None)
-            bar.advance()
+            fitted = stages.load(f"size-{size}")
+            if fitted is None:
+                fitted = _fit_size(size, plan, first, data, fold, seed, bar)
+                fitted["seconds"] = np.array(time.monotonic() - began)
+                stages.save(f"size-{size}", **fitted)
+            else:
+                bar.advance(bar.total)
+        seconds += float(fitted.pop("seconds"))
+        start, taken = (int(fitted.pop(key)) for key in ("start", "taken"))
+        squared = (fitted.pop("predicted") - data.accuracy) ** 2
         # A step: values, derivatives, and values of one trial or more.
-        spent += size * len(data) * (plan.starts * folds * (4.0 * plan.steps + 2) + 4.0 * steps)
-        variance = data.accuracy * (1 - data.accuracy)
+        spent += size * len(data) * (plan.starts * folds * (4.0 * plan.steps + 2) + 4.0 * taken)
         own = [data.law == i for i in range(len(laws))]
         equivalents = {law: float(variance[m].mean() / squared[m].mean()) for law, m in zip(laws, own, strict=True)}
         here = [(data.network == i) & (data.law == 0) for i in range(len(networks))]
         by_network[size] = [float(variance[m].mean() / squared[m].mean()) for m in here]
         worth = 1 / sum(share / equivalents[law] for law, share in zip(laws, shares, strict=True))
-        arrays = _arrays(rule) | {"error": np.array([worth**-0.5])}
-        result[size] = AdviceSize(size, arrays, d, data.outputs, _NO_SKETCH, equivalents, transferred=True)
-        chosen_plans[size] = {**asdict(plan), "start": start, "taken": steps}
+        arrays = fitted | {"error": np.array([worth**-0.5])}
+        result[size] = AdviceSize(
+            size, arrays, data.hidden_size, data.outputs, _NO_SKETCH, equivalents, transferred=True
+        )
+        chosen_plans[size] = {**asdict(plan), "start": start, "taken": taken}
     record = {
-        "name": f"transferred_{task.name}_{first.hidden_size}_{n}",
+        **settings,
+        "name": f"transferred_{first.task.name}_{first.hidden_size}_{first.seq_len}",
         "transferred": True,
-        "task": task.name,
+        "task": first.task.name,
         "hidden_size": first.hidden_size,
-        "seq_len": n,
+        "seq_len": first.seq_len,
         "outputs": data.outputs,
         "networks": [{"name": model.name, "digest": model.digest} for model in networks],
         "groups": len(set(groups)),
-        "noise": dict(zip(laws, shares.tolist(), strict=True)),
-        "copies": copies,
-        "samples": samples,
-        "folds": folds,
-        "seed": seed,
         "plans": {str(size): plan for size, plan in chosen_plans.items()},
         "equivalent_samples": {str(size): dict(item.equivalent_samples) for size, item in result.items()},
         "equivalent_samples_by_network": {str(size): found for size, found in by_network.items()},
@@ -499,7 +546,7 @@ def fit_transferred(
         "label_forwards": labelled,
         "training_sequences": float(training_sequences),
         "forwards": spent + 3 * float(training_sequences),
-        "seconds": time.monotonic() - began,
+        "seconds": seconds,
         "threads": threads,
         "version": _core.__version__,
     }
