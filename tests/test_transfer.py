@@ -219,6 +219,10 @@ def test_files_round_trip(advice, tmp_path):
     broken.save(tmp_path / "broken.npz")
     with pytest.raises(ValueError, match="no good entry 'accuracies'"):
         load_advice(tmp_path / "broken.npz")
+    broken = Advice({**advice.record, "equivalent_samples_beyond": {}}, advice.sizes)
+    broken.save(tmp_path / "broken.npz")
+    with pytest.raises(ValueError, match="no equivalent samples beyond what size 12"):
+        load_advice(tmp_path / "broken.npz")
 
 
 def test_the_two_kinds_of_advice_are_not_mixed_up(advice):
@@ -237,8 +241,23 @@ def test_networks_of_another_shape_are_refused(advice):
         osp.TransferredCubature(advice=advice, size=13).estimate(networks(1)[0], 100)
 
 
+def test_networks_better_than_those_fitted_on_get_a_wider_error(advice):
+    record = advice.record
+    assert record["equivalent_samples_beyond"]["12"] <= advice.sizes[12].arrays["error"][0] ** -2 * (1 + 1e-9)
+    model = networks(1)[0]
+    errors = []
+    for edge in (1.0, 0.0):
+        changed = {**record, "accuracies": [0.0, edge, 1.0], "equivalent_samples_beyond": {"12": 5.0}}
+        method = osp.TransferredCubature(advice=Advice(changed, advice.sizes))
+        one, many = method.estimate(model, 12), method.estimate_many([model], 12)[0]
+        assert one.standard_error == pytest.approx(many.standard_error)
+        errors.append(one.standard_error)
+    assert errors[1] == pytest.approx(np.sqrt(one.value * (1 - one.value) / 5))
+    assert errors[0] < errors[1]
+
+
 def test_outside_of_what_it_was_fitted_on_it_warns(advice):
-    narrow = Advice({**advice.record, "accuracies": [0.99, 0.995]}, advice.sizes)
+    narrow = Advice({**advice.record, "accuracies": [0.99, 0.992, 0.995]}, advice.sizes)
     method, models = osp.TransferredCubature(advice=narrow), networks(3)
     with pytest.warns(osp.AdviceWarning, match="lies outside of the accuracies"):
         one = method.estimate(models[0], 12)

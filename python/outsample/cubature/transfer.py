@@ -350,13 +350,21 @@ def _arrays(rule: _Rule) -> dict[str, NDArray[Any]]:
     }
 
 
+def _best_quarter(data: _Copies, group: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which copies are of the most accurate quarter of the groups."""
+    means = np.bincount(group, data.accuracy) / np.bincount(group)
+    return np.isin(group, np.argsort(means)[-max(1, len(means) // 4) :])
+
+
 def _fit_size(
-    size: int, plan: TransferPlan, model: RNN, data: _Copies, fold: NDArray[np.int64], seed: int, bar: Progress
-) -> dict[str, NDArray[Any]]:
+    size: int, plan: TransferPlan, model: RNN, data: _Copies, fold: NDArray[np.int64], best: NDArray[np.bool_],
+    seed: int, bar: Progress,
+) -> dict[str, NDArray[Any]]:  # fmt: skip
     """The rule of one size as advice keeps it, and what cross-validation says.
 
     ``predicted`` are the estimates of all copies by fits that have seen none of their networks; ``start`` and ``taken``
-    the rotation and the number of steps that they choose.
+    the rotation and the number of steps that they choose; ``beyond`` the estimates of the best networks' copies by a
+    fit on all others.
     """
     task, n, d = model.task, model.seq_len, data.hidden_size
     root_cost = (n - 1) * (d + d * d) + plan.siblings * (d + d * data.outputs + _READOUT)
@@ -379,13 +387,17 @@ def _fit_size(
             bar.advance()
     scores = ((predicted - data.accuracy) ** 2 * data.importance).mean(axis=2)
     start, taken = map(int, np.unravel_index(scores.argmin(), scores.shape))
+    beyond = _train(starts[start], task, data.part(~best & used), plan.decay, taken, data.part(best))[1][-1]
+    bar.advance()
     rule, _ = _train(starts[start], task, data.part(used), plan.decay, taken, None)
     bar.advance()
     return _arrays(rule) | {
-        "predicted": predicted[start, taken], "start": np.array(start), "taken": np.array(taken)
+        "predicted": predicted[start, taken], "beyond": beyond, "start": np.array(start), "taken": np.array(taken)
     }  # fmt: skip
 
 
+#: Share of copies that are not so accurate that their network may be better than all that were fitted on.
+_EDGE = 0.9
 #: There is no one network to compare weights with: an empty sketch, and one law.
 _NO_SKETCH: dict[str, NDArray[Any]] = {
     "index": np.zeros((0, 3), dtype=np.int32),
@@ -494,22 +506,28 @@ def fit_transferred(
     })  # fmt: skip
     with Progress(len(networks), "labels", enabled=progress) as bar:
         data, seconds = _labelled(networks, laws, shares, copies, samples, seed, threads, stages, bar)
-    number = {group: i % folds for i, group in enumerate(dict.fromkeys(groups))}
-    fold = np.array([number[group] for group in groups])[data.network]
+    number = {group: i for i, group in enumerate(dict.fromkeys(groups))}
+    group = np.array([number[g] for g in groups])[data.network]
+    fold = group % folds
+    best = _best_quarter(data, group)
     variance = data.accuracy * (1 - data.accuracy)
+
+    def equivalent_samples(squared: Floats, chosen: NDArray[np.bool_]) -> float:
+        return float(variance[chosen].mean() / squared[chosen].mean())
 
     result: dict[int, AdviceSize] = {}
     chosen_plans: dict[int, dict[str, Any]] = {}
     by_network: dict[int, list[float]] = {}
+    beyond: dict[int, float] = {}
     labelled = copies * sum(labelling.label_forwards(model, samples) for model in networks)
     spent = labelled
     for size in sorted(set(sizes)):
         plan = (plans or {}).get(size, plan_of(size))
         began = time.monotonic()
-        with Progress(plan.starts * folds + 1, f"size {size}", enabled=progress) as bar:
+        with Progress(plan.starts * folds + 2, f"size {size}", enabled=progress) as bar:
             fitted = stages.load(f"size-{size}")
             if fitted is None:
-                fitted = _fit_size(size, plan, first, data, fold, seed, bar)
+                fitted = _fit_size(size, plan, first, data, fold, best, seed, bar)
                 fitted["seconds"] = np.array(time.monotonic() - began)
                 stages.save(f"size-{size}", **fitted)
             else:
@@ -518,12 +536,15 @@ def fit_transferred(
         start, taken = (int(fitted.pop(key)) for key in ("start", "taken"))
         squared = (fitted.pop("predicted") - data.accuracy) ** 2
         # A step: values, derivatives, and values of one trial or more.
-        spent += size * len(data) * (plan.starts * folds * (4.0 * plan.steps + 2) + 4.0 * taken)
-        own = [data.law == i for i in range(len(laws))]
-        equivalents = {law: float(variance[m].mean() / squared[m].mean()) for law, m in zip(laws, own, strict=True)}
-        here = [(data.network == i) & (data.law == 0) for i in range(len(networks))]
-        by_network[size] = [float(variance[m].mean() / squared[m].mean()) for m in here]
+        spent += size * len(data) * (plan.starts * folds * (4.0 * plan.steps + 2) + 8.0 * taken)
+        own = {law: data.law == i for i, law in enumerate(laws)}
+        equivalents = {law: equivalent_samples(squared, m) for law, m in own.items()}
+        of_first = [own[laws[0]] & (data.network == i) for i in range(len(networks))]
+        by_network[size] = [equivalent_samples(squared, m) for m in of_first]
         worth = 1 / sum(share / equivalents[law] for law, share in zip(laws, shares, strict=True))
+        outside = np.zeros(len(data))
+        outside[best] = (fitted.pop("beyond") - data.accuracy[best]) ** 2
+        beyond[size] = min(worth, *(equivalent_samples(outside, best & m) for m in own.values()))
         arrays = fitted | {"error": np.array([worth**-0.5])}
         result[size] = AdviceSize(
             size, arrays, data.hidden_size, data.outputs, _NO_SKETCH, equivalents, transferred=True
@@ -542,7 +563,8 @@ def fit_transferred(
         "plans": {str(size): plan for size, plan in chosen_plans.items()},
         "equivalent_samples": {str(size): dict(item.equivalent_samples) for size, item in result.items()},
         "equivalent_samples_by_network": {str(size): found for size, found in by_network.items()},
-        "accuracies": [float(np.quantile(data.accuracy, q)) for q in (0.001, 0.999)],
+        "equivalent_samples_beyond": {str(size): found for size, found in beyond.items()},
+        "accuracies": [float(np.quantile(data.accuracy, q)) for q in (0.001, _EDGE, 0.999)],
         "label_forwards": labelled,
         "training_sequences": float(training_sequences),
         "forwards": spent + 3 * float(training_sequences),

@@ -6,6 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -18,7 +19,25 @@ from outsample.models import RNN
 from outsample.seeding import RNGLike
 from outsample.tasks import Task
 
-_Choice = tuple[AdviceSize, Cost, dict[str, Any], tuple[float, float]]
+
+@dataclass(frozen=True)
+class _Known:
+    """The accuracies that a size was fitted on, and the error of networks that may be better than all of those."""
+
+    low: float
+    edge: float
+    high: float
+    beyond: float  # relative, as `AdviceSize`'s
+
+    def stated(self, value: float, relative: float) -> tuple[float, float]:
+        """An accuracy, and an error that grows with the distance from what is known."""
+        inside = min(max(value, self.low), self.high)
+        if value > self.edge:
+            relative = max(relative, self.beyond)
+        return min(max(value, 0.0), 1.0), math.hypot(relative * math.sqrt(inside * (1 - inside)), value - inside)
+
+
+_Choice = tuple[AdviceSize, Cost, dict[str, Any], _Known]
 
 
 class TransferredCubature(AdvisedEstimator):
@@ -32,8 +51,9 @@ class TransferredCubature(AdvisedEstimator):
     The standard error of an estimate p is sqrt(p (1 - p) / N), N being the number of random samples with the same mean
     squared error in cross-validation over trained networks, each estimated by a fit that has seen none of its copies.
     N is one number for each size: it holds on average over networks trained like those in the advice's record, and
-    does not tell easy networks from hard ones. An estimate outside of the accuracies that the advice was fitted on gets
-    a wider error and an `AdviceWarning`.
+    does not tell easy networks from hard ones. A second, smaller one is for estimates so high that the network may be
+    better than all that the advice was fitted on: that of the best quarter of them, estimated by a fit on the others.
+    An estimate outside of the accuracies that the advice was fitted on gets a wider error and an `AdviceWarning`.
 
     Parameters
     ----------
@@ -92,17 +112,17 @@ class TransferredCubature(AdvisedEstimator):
         size = advice.sizes[budgets[-1]]
         cost = Cost(multiply_adds=size.multiply_adds, evaluations=size.points)
         size.core  # noqa: B018 - made here rather than in the first estimate
-        low, high = advice.record["accuracies"]
-        return size, cost, {"advice": advice.name, "size": size.budget}, (float(low), float(high))
+        low, edge, high = advice.record["accuracies"]
+        beyond = advice.record["equivalent_samples_beyond"][str(size.budget)]
+        return size, cost, {"advice": advice.name, "size": size.budget}, _Known(low, edge, high, beyond**-0.5)
 
     def _estimate(self, model: Any, task: Task, budget: int, rng: Any, threads: int) -> Estimate:
-        size, cost, settings, accuracies = self.prepared(model, budget)
+        size, cost, settings, known = self.prepared(model, budget)
         value, relative, _, _ = size.core.evaluate(model._network)
-        low, high = accuracies
-        if low <= value <= high:
-            return Estimate(value, relative * math.sqrt(value * (1 - value)), cost, "", settings)
-        _warn(value, low, high, 1)
-        return Estimate(*_stated(value, relative, low, high), cost, "", settings)
+        if not known.low <= value <= known.high:
+            _warn(value, known, 1)
+        value, error = known.stated(value, relative)
+        return Estimate(value, error, cost, "", settings)
 
     def estimate_many(
         self, models: Sequence[Any], budget: int, *, rng: RNGLike = None, threads: int = 1
@@ -112,7 +132,7 @@ class TransferredCubature(AdvisedEstimator):
             return []
         budget, threads, plan, setup = self._admit(models[0], budget, threads)
         start = time.perf_counter()
-        size, cost, settings, (low, high) = self.prepared(models[0], budget)
+        size, cost, settings, known = self.prepared(models[0], budget)
         for model in models:
             if model.task is not models[0].task:
                 raise ValueError(f"models must all be of task {models[0].task.name}, got {model.task.name}")
@@ -122,28 +142,22 @@ class TransferredCubature(AdvisedEstimator):
         settings = {**plan.settings, **settings}
         isa = _core.active_isa()
         values = results[:, 0]
-        if len(outside := values[(values < low) | (values > high)]):
-            _warn(float(outside[0]), low, high, len(outside))
+        if len(outside := values[(values < known.low) | (values > known.high)]):
+            _warn(float(outside[0]), known, len(outside))
         return [
-            Estimate(*_stated(value, relative, low, high), cost, self.method, settings, threads, isa)
-            for value, relative in results[:, :2].tolist()
+            Estimate(value, error, cost, self.method, settings, threads, isa)
+            for value, error in (known.stated(*found) for found in results[:, :2].tolist())
         ]
 
 
-def _warn(value: float, low: float, high: float, count: int) -> None:
+def _warn(value: float, known: _Known, count: int) -> None:
     what = "an estimate" if count == 1 else f"{count} estimates, one of them"
     warnings.warn(
-        f"{what} of {value:.2g} lies outside of the accuracies {low:.2g} to {high:.2g} that the advice was fitted on; "
-        "the standard error is a guess there",
+        f"{what} of {value:.2g} lies outside of the accuracies {known.low:.2g} to {known.high:.2g} that the advice was "
+        "fitted on; the standard error is a guess there",
         AdviceWarning,
         stacklevel=4,
     )
-
-
-def _stated(value: float, relative: float, low: float, high: float) -> tuple[float, float]:
-    """An accuracy, and an error that grows with the distance from what is known."""
-    inside = min(max(value, low), high)
-    return min(max(value, 0.0), 1.0), math.hypot(relative * math.sqrt(inside * (1 - inside)), value - inside)
 
 
 @cache
