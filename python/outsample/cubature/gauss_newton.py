@@ -19,7 +19,7 @@ _JACOBIAN_BLOCK = 1008
 _JUDGES = 16384
 #: Of the conjugate gradients: twice as many take twice the time of a step and gain less than more steps do.
 _ITERATIONS = 15
-_JACOBIAN_BYTES = 4e9
+_JACOBIAN_BYTES = 2.5e9
 
 
 def approximate_inverse(columns: NDArray[np.float32], ridge: NDArray[np.floating]) -> _Inverse:
