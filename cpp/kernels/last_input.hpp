@@ -30,7 +30,8 @@ constexpr int walk_size(int d) { return walk_width(d) ? walk_width(d) : d; }
 // Rows by unit have d entries, then zeros up to walk_size(d) + 2 at least.
 constexpr int last_step_stride(int d) { return (walk_size(d) + 2 + 15) / 16 * 16; }
 
-// What a unit does as the last input grows; units whose weights to all logits are equal do not matter.
+// What a unit does as the last input grows, by the sign of its weight (positive, negative, zero); units whose weights
+// to all logits are equal do not matter.
 enum class Unit : int { wakes, falls_asleep, constant, does_not_matter };
 
 // Weights of the last step, laid out for the walk.
@@ -213,35 +214,35 @@ OUTSAMPLE_INLINE vfloat normal_cdf(vfloat a) {
 }
 
 #if defined(__AVX512F__)
-// The same less 1/2 on pieces of length 3/4 from -6 to 6, interpolated in Chebyshev's points: coefficients by power of
-// the offset from a piece's middle, in units of its length. Absolute error 4e-7.
+// The same less 1/2 on pieces of length 0.8 around the multiples of it, interpolated in Chebyshev's points:
+// coefficients by power of the offset from a piece's middle, in units of its length. Absolute error 4e-7.
 alignas(64) constexpr float normal_pieces[6][16] = {
-    {-0.49999999f, -0.49999946f, -0.49998146f, -0.49963091f, -0.49566758f, -0.46960376f, -0.36970537f, -0.14616954f,
-     0.14616954f, 0.36970537f, 0.46960376f, 0.49566758f, 0.49963091f, 0.49998146f, 0.49999946f, 0.49999999f},
-    {4.0312447e-8f, 2.0671764e-6f, 6.0406725e-5f, 1.0058396e-3f, 9.5431215e-3f, 5.1589708e-2f, 0.15890754f, 0.27889128f,
-     0.27889128f, 0.15890754f, 5.1589708e-2f, 9.5431215e-3f, 1.0058396e-3f, 6.0406725e-5f, 2.0671764e-6f,
-     4.0312447e-8f},
-    {8.3032817e-8f, 3.7370188e-6f, 9.3046092e-5f, 1.2718245e-3f, 9.3959427e-3f, 3.6282558e-2f, 6.7030951e-2f,
-     3.9202987e-2f, -3.9202987e-2f, -6.7030951e-2f, -3.6282558e-2f, -9.3959427e-3f, -1.2718245e-3f, -9.3046092e-5f,
-     -3.7370188e-6f, -8.3032817e-8f},
-    {1.1481316e-7f, 4.3956734e-6f, 9.0596525e-5f, 9.7977951e-4f, 5.2712162e-3f, 1.2166799e-2f, 3.9533119e-3f,
-     -2.2466216e-2f, -2.2466216e-2f, 3.9533119e-3f, 1.2166799e-2f, 5.2712162e-3f, 9.7977951e-4f, 9.0596525e-5f,
-     4.3956734e-6f, 1.1481316e-7f},
-    {1.3485099e-7f, 4.1182332e-6f, 6.557173e-5f, 5.1344398e-4f, 1.6928822e-3f, 7.8513759e-4f, -5.3632645e-3f,
-     -5.0839548e-3f, 5.0839548e-3f, 5.3632645e-3f, -7.8513759e-4f, -1.6928822e-3f, -5.1344398e-4f, -6.557173e-5f,
-     -4.1182332e-6f, -1.3485099e-7f},
-    {9.6538242e-8f, 2.4848913e-6f, 3.1397902e-5f, 1.7113544e-4f, 2.1861798e-4f, -7.7890257e-4f, -1.2122798e-3f,
-     1.5674476e-3f, 1.5674476e-3f, -1.2122798e-3f, -7.7890257e-4f, 2.1861798e-4f, 1.7113544e-4f, 3.1397902e-5f,
-     2.4848913e-6f, 9.6538242e-8f},
+    {0.0f, -0.49999999f, -0.49999921f, -0.49996836f, -0.49931345f, -0.49180685f, -0.44521503f, -0.28816278f, 0.0f,
+     0.28816278f, 0.44521503f, 0.49180685f, 0.49931345f, 0.49996836f, 0.49999921f, 0.49999999f},
+    {0.0f, 4.9364144e-8f, 3.1638914e-6f, 0.00010693834f, 0.001905858f, 0.017908773f, 0.088725632f, 0.23175996f,
+     0.31917924f, 0.23175996f, 0.088725632f, 0.017908773f, 0.001905858f, 0.00010693834f, 3.1638914e-6f, 4.9364144e-8f},
+    {0.0f, 1.0725981e-7f, 5.9946603e-6f, 0.00017035604f, 0.0024382499f, 0.017201697f, 0.05680227f, 0.074148864f, 0.0f,
+     -0.074148864f, -0.05680227f, -0.017201697f, -0.0024382499f, -0.00017035604f, -5.9946603e-6f, -1.0725981e-7f},
+    {0.0f, 1.5817071e-7f, 7.4081066e-6f, 0.00017096693f, 0.0018792496f, 0.0090981137f, 0.014767161f, -0.0089017174f,
+     -0.034042683f, -0.0089017174f, 0.014767161f, 0.0090981137f, 0.0018792496f, 0.00017096693f, 7.4081066e-6f,
+     1.581707e-7f},
+    {0.0f, 2.0166006e-7f, 7.3417387e-6f, 0.00012686743f, 0.00096015621f, 0.0024631245f, -0.0014265605f, -0.0090566984f,
+     0.0f, 0.0090566984f, 0.0014265605f, -0.0024631245f, -0.00096015621f, -0.00012686743f, -7.3417387e-6f,
+     -2.0166005e-7f},
+    {0.0f, 1.5210995e-7f, 4.6077664e-6f, 6.1535854e-5f, 0.00030011904f, 7.7772703e-5f, -0.0017269124f, -0.00030609194f,
+     0.003177629f, -0.00030609194f, -0.0017269124f, 7.7772703e-5f, 0.00030011904f, 6.1535854e-5f, 4.6077664e-6f,
+     1.5210998e-7f},
 };
 #endif
 
 // Differences of it are those of the distribution function, for arguments within last_range.
 OUTSAMPLE_INLINE vfloat shifted_normal_cdf(vfloat a) {
 #if defined(__AVX512F__)
-    const vfloat at = a * 1.333333f + 8.0f;  // a little below 4/3, so that 6 is in the last piece
-    const __m512i piece = _mm512_cvttps_epi32((__m512)at);
-    const vfloat offset = (vfloat)_mm512_reduce_ps((__m512)at, _MM_FROUND_TO_ZERO) - 0.5f;
+    const vfloat at = a * 1.2499f;  // a little below 5/4, so that 6 is in the last piece
+    // Adding 1.5 x 2^23 rounds to the nearest integer, which then stands in the low bits; look-ups use four of them.
+    const vfloat shifted = at + 12582920.0f;
+    const __m512i piece = (__m512i)shifted;
+    const vfloat offset = at - (shifted - 12582920.0f);
     vfloat p = (vfloat)_mm512_permutexvar_ps(piece, _mm512_load_ps(normal_pieces[5]));
 #pragma GCC unroll 5
     for (int power = 4; power >= 0; --power)
@@ -310,6 +311,48 @@ struct Vectors<0> {
     __attribute__((always_inline)) void set(int o, vfloat a) { store(p + o * lanes, a); }
 };
 
+// Adds up the probabilities of pieces of the last input's line.
+#if defined(__AVX512F__)
+// Each piece waits for the next one, so that its distribution functions are computed beside that one's roots.
+class Pieces {
+  public:
+    __attribute__((always_inline)) explicit Pieces(float*) {}
+    __attribute__((always_inline)) void add(vfloat from, vfloat to) {
+        total_ = total();
+        from_ = from;
+        to_ = to;
+    }
+    __attribute__((always_inline)) vfloat total() const {
+        return total_ + (shifted_normal_cdf(to_) - shifted_normal_cdf(from_));
+    }
+
+  private:
+    vfloat total_{}, from_{}, to_{};
+};
+#else
+// All pieces wait for the end: registers are few, and the constants of the distribution function would take many.
+class Pieces {
+  public:
+    __attribute__((always_inline)) explicit Pieces(float* memory) : memory_(memory) {}
+    __attribute__((always_inline)) void add(vfloat from, vfloat to) {
+        store(memory_ + 2 * count_ * lanes, from);
+        store(memory_ + (2 * count_ + 1) * lanes, to);
+        ++count_;
+    }
+    __attribute__((always_inline)) vfloat total() const {
+        vfloat total{};
+        for (int i = 0; i < count_; ++i)
+            total += shifted_normal_cdf(load<vfloat>(memory_ + (2 * i + 1) * lanes)) -
+                     shifted_normal_cdf(load<vfloat>(memory_ + 2 * i * lanes));
+        return total;
+    }
+
+  private:
+    float* memory_;
+    int count_ = 0;
+};
+#endif
+
 // Probability over a standard normal last input that the answer is right.
 //
 // c: the last step's pre-activations without the last input; start: the logits at y = -last_range; both `block` floats
@@ -327,8 +370,8 @@ vfloat right_probability(const LastStep& step, const float* c, const float* star
     const vfloat bottom = broadcast(-last_range), top = broadcast(last_range);
     const vint number_mask = broadcast(step.number_mask), place_mask = ~number_mask;
     float* key = work;
-    float* piece = key + (keys + 1) * lanes;
-    float* lines = piece + 2 * (keys + 1) * lanes;
+    Pieces pieces(key + (keys + 1) * lanes);
+    float* lines = key + 3 * (keys + 1) * lanes;
     Vectors<N> logit(lines), slope(lines + outputs * lanes);
 
     // Between these two places, if they are in order, no unit that matters is active.
@@ -358,65 +401,63 @@ vfloat right_probability(const LastStep& step, const float* c, const float* star
     const vmask may_sleep = less(asleep_from, asleep_to);
     const bool some_sleep = any(may_sleep);
 
-    // Pieces of right answers, for later: the distribution functions of different pieces can be computed side by side.
-    int pieces = 0;
-    vint label = before_label;
+    // How many keys are at the bottom in all lanes, and how many are not at the top in all. Counted beforehand, since
+    // branches on lengths inside the walk would be known too late, and no processor can guess them.
+    int skipped = 0, last = 0;
+    for (int i = 0; i < d + 2; ++i) {
+        const vfloat at = load<vfloat>(key + i * lanes);
+        skipped += !any(less(bottom, at));
+        last += any(less(at, top));
+    }
+    for (int i = 0; i < skipped; ++i) {
+        const vint number = load<vint>(key + i * lanes) & number_mask;
+        OUTSAMPLE_UNROLL
+        for (int o = 0; o < outputs; ++o) slope.set(o, slope.get(o) + lookup<Width>(step.jump + o * stride, number));
+    }
     const vfloat before_place = (vfloat)((vint)before_key & place_mask);
     const vfloat after_place = (vfloat)((vint)after_key & place_mask);
     vfloat place = bottom;
     // The size - d keys of the padding are at `top`, so that all sorted keys from d + 2 on are, whosever they are.
-    for (int i = 0; i <= d + 2; ++i) {
+    for (int i = skipped; i <= last; ++i) {
         const vint bits = load<vint>(key + i * lanes);
         const vfloat next = (vfloat)(bits & place_mask);
-        const vfloat length = next - place;
-        const vmask some_length = less(vfloat{}, length);
-        if (any(some_length)) {
-            walked_here = select(some_length, walked_here + count_me, walked_here);
-            vfloat right, right_slope;
-            if constexpr (N != 0) {
-                right = pick<N>(logit.v, label);
-                right_slope = pick<N>(slope.v, label);
-            } else {
-                right = right_slope = vfloat{};
-                for (int o = 0; o < outputs; ++o) {
-                    const vmask mine = equal(label, broadcast(o));
-                    right = select(mine, logit.get(o), right);
-                    right_slope = select(mine, slope.get(o), right_slope);
-                }
-            }
-            vfloat low{}, high = length;
-            OUTSAMPLE_UNROLL
-            for (int o = 0; o < outputs; ++o) {
-                intersect(logit.get(o) - right, right_slope - slope.get(o), low, high);
-                logit.set(o, logit.get(o) + slope.get(o) * length);
-            }
-            if (some_sleep) {
-                const vfloat middle = place + 0.5f * length;
-                const vmask asleep = both(less(asleep_from, middle), less(middle, asleep_to));
-                const vmask answered = equal(label, broadcast(step.dead_answer));
-                low = select(asleep, vfloat{}, low);
-                high = select(asleep, select(answered, length, broadcast(-1.0f)), high);
-            }
-            high = max(high, vfloat{});  // no length instead of a negative one
-            low = min(low, high);
-            store(piece + 2 * pieces * lanes, place + low);
-            store(piece + (2 * pieces + 1) * lanes, place + high);
-            ++pieces;
-        }
-        if (!any(less(next, top))) break;
         const vint number = bits & number_mask;
+        const vfloat length = next - place;
+        walked_here = select(less(vfloat{}, length), walked_here + count_me, walked_here);
+        vint label = select(less(place, before_place), before_label, broadcast(outputs - 1));
+        label = select(less(place, after_place), label, after_label);
+        vfloat right, right_slope;
+        if constexpr (N != 0) {
+            right = pick<N>(logit.v, label);
+            right_slope = pick<N>(slope.v, label);
+        } else {
+            right = right_slope = vfloat{};
+            for (int o = 0; o < outputs; ++o) {
+                const vmask mine = equal(label, broadcast(o));
+                right = select(mine, logit.get(o), right);
+                right_slope = select(mine, slope.get(o), right_slope);
+            }
+        }
+        vfloat low{}, high = length;
         OUTSAMPLE_UNROLL
-        for (int o = 0; o < outputs; ++o) slope.set(o, slope.get(o) + lookup<Width>(step.jump + o * stride, number));
-        label = select(less(next, before_place), before_label, broadcast(outputs - 1));
-        label = select(less(next, after_place), label, after_label);
+        for (int o = 0; o < outputs; ++o) {
+            intersect(logit.get(o) - right, right_slope - slope.get(o), low, high);
+            logit.set(o, logit.get(o) + slope.get(o) * length);
+            slope.set(o, slope.get(o) + lookup<Width>(step.jump + o * stride, number));
+        }
+        if (some_sleep) {
+            const vfloat middle = place + 0.5f * length;
+            const vmask asleep = both(less(asleep_from, middle), less(middle, asleep_to));
+            const vmask answered = equal(label, broadcast(step.dead_answer));
+            low = select(asleep, vfloat{}, low);
+            high = select(asleep, select(answered, length, broadcast(-1.0f)), high);
+        }
+        high = max(high, vfloat{});  // no length instead of a negative one
+        pieces.add(place + min(low, high), place + high);
         place = next;
     }
     walked += walked_here;
-    vfloat total{};
-    for (int i = 0; i < pieces; ++i)
-        total += shifted_normal_cdf(load<vfloat>(piece + (2 * i + 1) * lanes)) -
-                 shifted_normal_cdf(load<vfloat>(piece + 2 * i * lanes));
-    return total;
+    return pieces.total();
 }
 
 // The same from last_values values of the last input, at the share u of as many parts of equal probability: unbiased if

@@ -53,41 +53,50 @@ OUTSAMPLE_INLINE bool same_answers(const Network& network, int a, int b) {
     return !network.b_o || network.b_o[a] == network.b_o[b];
 }
 
+template <int D>
 OUTSAMPLE_INLINE void prepare_last_step(const Network& network, LastStep& last, float*& p) {
-    const int d = network.hidden_size, outputs = network.output_size, stride = last_step_stride(d);
+    const int d = D ? D : network.hidden_size, outputs = network.output_size, stride = last_step_stride(d);
     float* jump = p;
     float* weights = jump + outputs * stride;
     float* offset = weights + outputs * d;
     float* slope = offset + outputs;
     float* root = slope + outputs;
-    Unit* kind = (Unit*)(root + d);
+    int* matters = (int*)(root + d);
+    Unit* kind = (Unit*)(matters + d);
     int* comparator = (int*)(kind + d);
     last = {d, outputs, stride, network.W_hi, weights, offset, jump, slope, root, kind, 0, 0, comparator, 1};
-    for (int i = 0; i < outputs * stride; ++i) jump[i] = 0.0f;
+    // Every call comes through here: loops go through all entries rather than branch on signs, which cannot be
+    // predicted.
+    bool copies = false;  // perhaps: answers that are alike have the same first weight
+    for (int o = 1; o < outputs; ++o)
+        for (int other = 0; other < o; ++other) copies |= network.W_oh[o * d] == network.W_oh[other * d];
     for (int o = 0; o < outputs; ++o) {
         // A copy of an earlier answer never wins: ties go to the lower index.
         bool copy = false;
-        for (int other = 0; other < o; ++other) copy = copy || same_answers(network, o, other);
+        for (int other = 0; copies && other < o; ++other) copy = copy || same_answers(network, o, other);
         offset[o] = copy ? -1e30f : network.b_o ? network.b_o[o] : 0.0f;
-        slope[o] = 0.0f;
         for (int k = 0; k < d; ++k) {
-            const float w = network.W_hi[k], weight = copy ? 0.0f : network.W_oh[o * d + k];
+            const float weight = copy ? 0.0f : network.W_oh[o * d + k];
             weights[o * d + k] = weight;
-            jump[o * stride + k] = w < 0.0f ? -w * weight : w * weight;
-            if (w < 0.0f) slope[o] += w * weight;
+            jump[o * stride + k] = __builtin_fabsf(network.W_hi[k]) * weight;
         }
+        for (int k = d; k < stride; ++k) jump[o * stride + k] = 0.0f;
         if (offset[o] > offset[last.dead_answer]) last.dead_answer = o;
+        slope[o] = 0.0f;
     }
+    for (int k = 0; k < d; ++k) {
+        const float w = network.W_hi[k] < 0.0f ? network.W_hi[k] : 0.0f;
+        for (int o = 0; o < outputs; ++o) slope[o] += w * weights[o * d + k];
+    }
+    for (int k = 0; k < d; ++k) matters[k] = 0;
+    for (int o = 1; o < outputs; ++o)
+        for (int k = 0; k < d; ++k) matters[k] |= weights[o * d + k] != weights[k];
     for (int k = 0; k < d; ++k) {
         const float w = network.W_hi[k];
         const float limit = -1.0f / w;  // finite, so that it times zero is not a not-a-number
         root[k] = w == 0.0f ? 0.0f : limit > 3e38f ? 3e38f : limit < -3e38f ? -3e38f : limit;
-        bool matters = false;
-        for (int o = 1; o < outputs; ++o) matters = matters || weights[o * d + k] != weights[k];
-        kind[k] = !matters   ? Unit::does_not_matter
-                  : w > 0.0f ? Unit::wakes
-                  : w < 0.0f ? Unit::falls_asleep
-                             : Unit::constant;
+        const Unit what = w > 0.0f ? Unit::wakes : w < 0.0f ? Unit::falls_asleep : Unit::constant;
+        kind[k] = matters[k] ? what : Unit::does_not_matter;
     }
     const int keys = walk_size(d) + 2;
     while (last.number_mask < keys - 1) last.number_mask = 2 * last.number_mask + 1;
@@ -104,8 +113,9 @@ OUTSAMPLE_INLINE void prepare_last_step(const Network& network, LastStep& last, 
     p = (float*)(comparator + 2 * last.comparators);
 }
 
+template <int D>
 OUTSAMPLE_INLINE void prepare(const Network& network, float* scratch, Prepared& prepared) {
-    const int d = network.hidden_size, n = network.seq_len, outputs = network.output_size;
+    const int d = D ? D : network.hidden_size, n = network.seq_len, outputs = network.output_size;
     prepared.network = network;
     prepared.h = scratch;
     const int widest = d > outputs ? d : outputs, rows = widest > 2 ? widest : 2;
@@ -115,7 +125,7 @@ OUTSAMPLE_INLINE void prepare(const Network& network, float* scratch, Prepared& 
     prepared.start = prepared.c + rows * block;
     prepared.work = prepared.start + outputs * block;
     float* p = prepared.work + (2 * outputs + 3 * (walk_size(d) + 3)) * lanes;
-    prepare_last_step(network, prepared.last, p);
+    prepare_last_step<D>(network, prepared.last, p);
     // Biases of zero are biases here, as in rule_cost.
     prepared.second = network.b_h ? nullptr : second_step_weights(network, p);
     prepared.walk = walk_of(d, outputs);
@@ -253,7 +263,7 @@ RuleSum point_sum(const Network& network, const PointTable& table, std::int64_t 
     const int d = D ? D : network.hidden_size, n = network.seq_len, outputs = network.output_size;
     const int rows = point_rows(n, table.exact_last);
     Prepared prepared;
-    prepare(network, scratch, prepared);
+    prepare<D>(network, scratch, prepared);
     vdouble total{};
     std::int64_t walked = 0;
     Allowance left = allowance(network, count_points(table, n, first_group, last_group), intervals);
@@ -310,7 +320,7 @@ RuleSum conditional_sum(const Network& network, Task task, std::uint64_t key, st
     const int n = network.seq_len, inputs = n - 1;
     const int rank = task == Task::median ? upper_rank_of_median(n) : task == Task::argmedian ? n / 2 - 1 : 0;
     Prepared prepared;
-    prepare(network, scratch, prepared);
+    prepare<D>(network, scratch, prepared);
     const Strata strata = make_strata(task, count, inputs);
     vint lane_number;
     for (int lane = 0; lane < lanes; ++lane) lane_number[lane] = lane;
@@ -403,7 +413,7 @@ void conditional_values(const Network& network, Task task, const float* x, std::
                         float* expectations) {
     const int n = network.seq_len;
     Prepared prepared;
-    prepare(network, scratch, prepared);
+    prepare<D>(network, scratch, prepared);
     vint walked{};
     for (std::int64_t begin = 0; begin < count; begin += block) {
         for (int i = 0; i < block; ++i)

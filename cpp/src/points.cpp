@@ -39,7 +39,7 @@ std::int64_t points_scratch(const Network& network) {
     const std::int64_t keys = std::max<std::int64_t>(d, 32) + 2, stride = keys + 15;
     const std::int64_t blocks = 64 * (n + outputs + 3 * std::max({outputs, d, std::int64_t{2}}));
     const std::int64_t walk = 16 * (2 * outputs + 3 * (keys + 1));
-    const std::int64_t weights = 15 + outputs * (stride + d + 2) + 4 * d;
+    const std::int64_t weights = 15 + outputs * (stride + d + 2) + 5 * d;
     return blocks + walk + weights + keys * (keys + 1);  // as many numbers of comparators at most
 }
 
