@@ -53,7 +53,9 @@ def design(count, repetitions, inputs, row, per_stratum, rng):
         digit = np.minimum((left * base).astype(int), base - 1)
         left = left * base - digit
         if letter in "sp":
-            positions[letter] = digit
+            # Back and forth, as in the core: neighbours in the row are neighbours in position.
+            back = (letter == "p") & (positions.get("s", digit) % 2 == 1)
+            positions[letter] = np.where(back, base - 1 - digit, digit)
         elif letter == "b":
             shares, width = BOXES[digit][:, [2, 0]], BOXES[digit][:, [3, 1]]
             weight = len(BOXES) * width.prod(axis=1)

@@ -264,7 +264,7 @@ def test_fixed_points_have_weights_of_sum_one():
     assert weights.max() > 1.5 * weights[weights > 0].min()
 
 
-@pytest.mark.parametrize(("budget", "covers"), [(64, 0.90), (1000, 0.93)])
+@pytest.mark.parametrize(("budget", "covers"), [(64, 0.87), (1000, 0.93)])
 def test_conditional_monte_carlo_is_unbiased_and_states_its_error(budget, covers):
     model = random_rnn(8, 6, seed=7)
     truth = _core.count_correct(model._network, "2nd_argmax", 1 << 22, 1) / 2**22

@@ -105,14 +105,18 @@ OUTSAMPLE_INLINE Place random_place(const Strata& strata, std::int64_t first, vu
     const vfloat cell = min(whole_part(at) + static_cast<float>(whole), broadcast(strata.cells - 1.0f));
     const vfloat coarse = whole_part(cell * strata.coarse), fine = cell - coarse * strata.fine;
     const vfloat box = whole_part((coarse + 0.5f) * strata.over_pairs), pair = coarse - box * strata.pairs;
-    const vfloat lower = whole_part((pair + 0.5f) * strata.over_others), upper = pair - lower * strata.others;
+    const vfloat lower = whole_part((pair + 0.5f) * strata.over_others);
     const vint fine_bits = __builtin_convertvector(fine, vint), number = __builtin_convertvector(box, vint);
+    // Back and forth: strata that hold the end of one lower position and the beginning of the next are not torn apart.
+    const vint lower_position = __builtin_convertvector(lower, vint);
+    const vfloat forth = pair - lower * strata.others;
+    const vfloat upper = select(has_bit(lower_position, 0), strata.others - 1.0f - forth, forth);
     const vfloat a = to_uniform(other >> 16), b = to_uniform(other & 0xffffu);
     const vfloat in_upper = (to_float(every_other_bit(fine_bits)) + a) * strata.width;
     const vfloat in_lower = (to_float(every_other_bit(fine_bits >> 1)) + b) * strata.width;
     const Boxes& by_box = *strata.boxes;
     return {
-        __builtin_convertvector(upper < lower ? upper : upper + 1.0f, vint), __builtin_convertvector(lower, vint),
+        __builtin_convertvector(upper < lower ? upper : upper + 1.0f, vint), lower_position,
         lookup<strata_boxes>(by_box.upper_from, number) + lookup<strata_boxes>(by_box.upper_size, number) * in_upper,
         lookup<strata_boxes>(by_box.lower_from, number) + lookup<strata_boxes>(by_box.lower_size, number) * in_lower,
         lookup<strata_boxes>(by_box.weight, number)};

@@ -52,27 +52,41 @@ class ConditionalMonteCarlo(Estimator):
     def minimum_budget(self, model: RNN) -> int:
         return RuleCost.of(model, exact_last=True).budget_of(model, 2)  # a stratum
 
-    def prepare(self, model: RNN, budget: int) -> tuple[int, RuleCost]:
-        """Number of strata, and what samples cost."""
+    def prepare(self, model: RNN, budget: int) -> _Samples:
+        """How many strata, and what their samples cost."""
         cost = RuleCost.of(model, exact_last=True)
         strata = whole_groups(cost.affordable_points(model, budget)) // 2
         boxes: int = _core.strata_boxes
-        return strata - strata % boxes if strata > boxes else strata, cost
+        if strata > boxes:
+            strata -= strata % boxes
+        count = 2 * strata
+        known = cost.total(count, walked=0).multiply_adds
+        return _Samples({"strata": strata}, strata, float(count), known, cost.interval, cost.planned)
 
     def _estimate(self, model: RNN, task: Task, budget: int, rng: Any, threads: int) -> Estimate:
-        strata, cost = self.prepared(model, budget)
+        settings, strata, count, known, interval, planned = self.prepared(model, budget)
         total, squares, walked = _core.conditional_sum(
-            model._network, task.name, strata, philox_key(rng), threads, cost.planned
+            model._network, task.name, strata, philox_key(rng), threads, planned
         )
-        samples = 2 * strata
-        value, error = total / samples, math.sqrt(squares) / samples
+        value, error = total / count, math.sqrt(squares) / count
         return Estimate(
-            value=value,
-            standard_error=error,
-            cost=cost.total(samples, walked),
-            settings={"strata": strata},
+            value,
+            error,
+            Cost(math.nan, known + interval * walked, count),
+            settings=settings,
             interval=partial(student_interval, value, error, strata),
         )
+
+
+class _Samples(NamedTuple):
+    """What a budget buys: strata of two samples each, and multiply-adds, of which `interval` for each one walked."""
+
+    settings: dict[str, Any]
+    strata: int
+    count: float
+    known: float
+    interval: int
+    planned: int
 
 
 def require_two_inputs(estimator: Estimator, model: RNN) -> None:
