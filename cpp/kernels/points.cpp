@@ -332,43 +332,51 @@ RuleSum conditional_sum(const Network& network, Task task, std::uint64_t key, st
         vfloat before[width], after[width], weight[width];
         vint before_label[width], after_label[width];
         MedianPiece median[width];
-        for (int v = 0; v < width; v += 2) {
-            const std::int64_t stratum = begin + v / 2 * lanes;
-            float* x = prepared.x + v * lanes;
-            if (stratum >= last) {
-                for (int t = 0; t < inputs; ++t)
-                    for (int i = 0; i < 2; ++i) store(x + t * block + i * lanes, vfloat{});
-                continue;
-            }
+        vuint word[2 * width];
+        int used = 0;  // vectors
+        for (; used < width && begin + used / 2 * lanes < last; used += 2) {
+            const std::int64_t stratum = begin + used / 2 * lanes;
+            float* x = prepared.x + used * lanes;
+            vuint* here = word + 2 * used;
             normal_pairs(key, conditional_domain, static_cast<std::uint64_t>(stratum), inputs, x, x + lanes, block);
-            vuint word[4];
             philox(static_cast<std::uint64_t>(stratum), static_cast<std::uint32_t>((inputs + 1) / 2),
-                   conditional_domain, key, word[0], word[1], word[2], word[3]);
-            for (int i = v; i < v + 2; ++i, x += lanes) {
-                weight[i] = broadcast(1.0f);
-                if (inputs >= 2) {
-                    const Place place = random_place(strata, stratum, word[2 * (i - v)], word[2 * (i - v) + 1]);
-                    const vfloat below = put_in_place(place, rank, x, inputs, after[i], before[i]);
-                    if (task == Task::median) median[i] = median_piece(n, after[i], before[i], below);
-                    weight[i] = place.weight;
-                    after_label[i] = place.upper;
-                    before_label[i] = place.lower;
-                    if (task == Task::argmax) {
-                        before_label[i] = place.upper;
-                        before[i] = after[i];
-                        after[i] = broadcast(__builtin_inff());
-                    }
-                } else if (task == Task::median) {
-                    median[i] = find_median_piece(x, n);
-                } else {
-                    order_switches(task, x, n, block, before[i], after[i], before_label[i], after_label[i]);
+                   conditional_domain, key, here[0], here[1], here[2], here[3]);
+        }
+        for (int v = used; v < width; ++v)
+            for (int t = 0; t < inputs; ++t) store(prepared.x + t * block + v * lanes, vfloat{});
+        if (inputs >= 2) {
+            // Step by step for all vectors: each step has to wait for its results, and the next vector's need not.
+            Place place[width];
+            Neighbours old[width];
+            for (int v = 0; v < used; ++v)
+                place[v] = random_place(strata, begin + v / 2 * lanes, word[2 * v], word[2 * v + 1]);
+            for (int v = 0; v < used; ++v) old[v] = find_neighbours(prepared.x + v * lanes, inputs, rank);
+            for (int v = 0; v < used; ++v) draw_values(place[v], old[v], rank, inputs, after[v], before[v]);
+            for (int v = 0; v < used; ++v) {
+                trade_places(place[v], old[v], after[v], before[v], prepared.x + v * lanes, inputs);
+                if (task == Task::median) median[v] = median_piece(n, after[v], before[v], old[v].below);
+                weight[v] = place[v].weight;
+                after_label[v] = place[v].upper;
+                before_label[v] = place[v].lower;
+                if (task == Task::argmax) {
+                    before_label[v] = place[v].upper;
+                    before[v] = after[v];
+                    after[v] = broadcast(__builtin_inff());
                 }
+            }
+        } else {
+            for (int v = 0; v < used; ++v) {
+                const float* x = prepared.x + v * lanes;
+                weight[v] = broadcast(1.0f);
+                if (task == Task::median)
+                    median[v] = find_median_piece(x, n);
+                else
+                    order_switches(task, x, n, block, before[v], after[v], before_label[v], after_label[v]);
             }
         }
         before_last_input<D>(prepared, prepared.x);
-        for (int v = 0; v < width; v += 2) {
+        for (int v = 0; v < used; v += 2) {
             const std::int64_t stratum = begin + v / 2 * lanes;
-            if (stratum >= last) break;
             const int here = last - stratum < lanes ? static_cast<int>(last - stratum) : lanes;
             const vmask mine = greater(broadcast(here), lane_number);
             const vint count_me = select(mine, broadcast(1), vint{});

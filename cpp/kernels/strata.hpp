@@ -160,17 +160,22 @@ OUTSAMPLE_INLINE Neighbours find_neighbours(const float* x, int count, int rank)
     return found;
 }
 
-// Gives the order statistics of ranks `rank` and `rank` + 1 of independent normals x, which stand `block` floats apart,
-// the positions and values that a place says; the others keep their values, and trade positions with these two. Returns
-// the value next below them.
-OUTSAMPLE_INLINE vfloat put_in_place(const Place& place, int rank, float* x, int count, vfloat& upper, vfloat& lower) {
-    const Neighbours old = find_neighbours(x, count, rank);
+// Values of the order statistics of ranks `rank` and `rank` + 1 of `count` independent normals, given the others, where
+// a place says.
+OUTSAMPLE_INLINE void draw_values(const Place& place, const Neighbours& old, int rank, int count, vfloat& upper,
+                                  vfloat& lower) {
     // Upper tails: the larger of two uniforms between those of the neighbours, and a uniform up to it.
     const vfloat least = rank ? normal_cdf(-old.above) : vfloat{};
     const vfloat range = (rank + 2 < count ? normal_cdf(-old.below) : broadcast(1.0f)) - least;
     const vfloat inner = range * vsqrt(place.lower_share);
     lower = min(max(-normal_quantile(least + inner), old.below), old.above);
     upper = min(max(-normal_quantile(least + inner * place.upper_share), lower), old.above);
+}
+
+// Gives these two the positions that a place says; the others of x, which stand `block` floats apart, keep their values
+// and trade positions with them.
+OUTSAMPLE_INLINE void trade_places(const Place& place, const Neighbours& old, vfloat upper, vfloat lower, float* x,
+                                   int count) {
     vfloat at_upper{}, at_lower{};
     for (int i = 0; i < count; ++i) {
         const vfloat value = load<vfloat>(x + i * block);
@@ -189,7 +194,6 @@ OUTSAMPLE_INLINE vfloat put_in_place(const Place& place, int rank, float* x, int
         value = select(equal(place.lower, here), lower, value);
         store(x + i * block, value);
     }
-    return old.below;
 }
 
 }  // namespace outsample::OUTSAMPLE_ISA
