@@ -59,31 +59,30 @@ class ConditionalMonteCarlo(Estimator):
         boxes: int = _core.strata_boxes
         if strata > boxes:
             strata -= strata % boxes
-        count = 2 * strata
-        known = cost.total(count, walked=0).multiply_adds
-        return _Samples({"strata": strata}, strata, float(count), known, cost.interval, cost.planned)
+        known = cost.total(2 * strata, walked=0)
+        return _Samples({"strata": strata}, strata, known.evaluations, known.multiply_adds, cost.interval, cost.planned)
 
     def _estimate(self, model: RNN, task: Task, budget: int, rng: Any, threads: int) -> Estimate:
-        settings, strata, count, known, interval, planned = self.prepared(model, budget)
+        settings, strata, samples, known, interval, planned = self.prepared(model, budget)
         total, squares, walked = _core.conditional_sum(
             model._network, task.name, strata, philox_key(rng), threads, planned
         )
-        value, error = total / count, math.sqrt(squares) / count
+        value, error = total / samples, math.sqrt(squares) / samples
         return Estimate(
             value,
             error,
-            Cost(math.nan, known + interval * walked, count),
+            Cost(math.nan, known + interval * walked, samples),
             settings=settings,
             interval=partial(student_interval, value, error, strata),
         )
 
 
 class _Samples(NamedTuple):
-    """What a budget buys: strata of two samples each, and multiply-adds, of which `interval` for each one walked."""
+    """What a budget buys. Multiply-adds known beforehand, and those of each interval walked."""
 
     settings: dict[str, Any]
     strata: int
-    count: float
+    samples: float
     known: float
     interval: int
     planned: int
