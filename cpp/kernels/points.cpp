@@ -332,12 +332,12 @@ RuleSum conditional_sum(const Network& network, Task task, std::uint64_t key, st
         vfloat before[width], after[width], weight[width];
         vint before_label[width], after_label[width];
         MedianPiece median[width];
-        vuint word[2 * width];
+        vuint words[2 * width];
         int used = 0;  // vectors
         for (; used < width && begin + used / 2 * lanes < last; used += 2) {
             const std::int64_t stratum = begin + used / 2 * lanes;
             float* x = prepared.x + used * lanes;
-            vuint* here = word + 2 * used;
+            vuint* here = words + 2 * used;
             normal_pairs(key, conditional_domain, static_cast<std::uint64_t>(stratum), inputs, x, x + lanes, block);
             philox(static_cast<std::uint64_t>(stratum), static_cast<std::uint32_t>((inputs + 1) / 2),
                    conditional_domain, key, here[0], here[1], here[2], here[3]);
@@ -349,7 +349,7 @@ RuleSum conditional_sum(const Network& network, Task task, std::uint64_t key, st
             Place place[width];
             Neighbours old[width];
             for (int v = 0; v < used; ++v)
-                place[v] = random_place(strata, begin + v / 2 * lanes, word[2 * v], word[2 * v + 1]);
+                place[v] = random_place(strata, begin + v / 2 * lanes, words[2 * v], words[2 * v + 1]);
             for (int v = 0; v < used; ++v) old[v] = find_neighbours(prepared.x + v * lanes, inputs, rank);
             for (int v = 0; v < used; ++v) draw_values(place[v], old[v], rank, inputs, after[v], before[v]);
             for (int v = 0; v < used; ++v) {
