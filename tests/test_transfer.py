@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,11 +11,18 @@ import pytest
 import outsample as osp
 from conftest import random_rnn
 from outsample import _core
-from outsample.advice import Advice, load_advice
+from outsample.advice import Advice, load_advice, shipped_advice
 from outsample.cli import main
 from outsample.cubature.labels import label_forwards
 from outsample.cubature.rule import gelu
-from outsample.cubature.transfer import TransferPlan, _regression, features, fit_transferred, starting_points
+from outsample.cubature.transfer import (
+    TransferPlan,
+    _error_by_estimate,
+    _regression,
+    features,
+    fit_transferred,
+    starting_points,
+)
 
 PLAN = TransferPlan(starts=2, siblings=3, decay=0.01, steps=2, copies=24)
 
@@ -191,6 +199,10 @@ def test_groups_are_left_out_together():
         ({"sizes": (2,)}, "sizes must be at least 4, got 2"),
         ({"groups": [0, 1, 2]}, "groups must have one entry per network, 6, got 3"),
         ({"noise": {"mul": 1.0}}, "a law of noise must be mul-SCALE"),
+        (
+            {"noise": {"mul-0.01": 1.0, "mul-0.02": 0.01}},
+            "copies must be enough for one under each law of noise, got 24",
+        ),
         ({"sizes": ()}, "sizes must name at least one size"),
     ],
 )
@@ -219,10 +231,12 @@ def test_files_round_trip(advice, tmp_path):
     broken.save(tmp_path / "broken.npz")
     with pytest.raises(ValueError, match="no good entry 'accuracies'"):
         load_advice(tmp_path / "broken.npz")
-    broken = Advice({**advice.record, "equivalent_samples_beyond": {}}, advice.sizes)
-    broken.save(tmp_path / "broken.npz")
-    with pytest.raises(ValueError, match="no equivalent samples beyond what size 12"):
-        load_advice(tmp_path / "broken.npz")
+    size = advice.sizes[12]
+    for table in (np.ones(2), np.ones((2, 2)), np.array([[0.0, 1.0], [0.1, 0.0]])):
+        changed = replace(size, arrays={**size.arrays, "error_by_estimate": table})
+        Advice(advice.record, {12: changed}).save(tmp_path / "broken.npz")
+        with pytest.raises(ValueError, match="size 12 has no good error_by_estimate"):
+            load_advice(tmp_path / "broken.npz")
 
 
 def test_the_two_kinds_of_advice_are_not_mixed_up(advice):
@@ -241,23 +255,33 @@ def test_networks_of_another_shape_are_refused(advice):
         osp.TransferredCubature(advice=advice, size=13).estimate(networks(1)[0], 100)
 
 
-def test_networks_better_than_those_fitted_on_get_a_wider_error(advice):
-    record = advice.record
-    assert record["equivalent_samples_beyond"]["12"] <= advice.sizes[12].arrays["error"][0] ** -2 * (1 + 1e-9)
+def test_the_error_depends_on_the_estimate(advice):
+    known = advice.sizes[12].arrays["error_by_estimate"]
+    assert (known[1, -2:] >= advice.record["equivalent_samples_beyond"]["12"] ** -0.5).all()
     model = networks(1)[0]
-    errors = []
-    for edge in (1.0, 0.0):
-        changed = {**record, "accuracies": [0.0, edge, 1.0], "equivalent_samples_beyond": {"12": 5.0}}
-        method = osp.TransferredCubature(advice=Advice(changed, advice.sizes))
-        one, many = method.estimate(model, 12), method.estimate_many([model], 12)[0]
-        assert one.standard_error == pytest.approx(many.standard_error)
-        errors.append(one.standard_error)
-    assert errors[1] == pytest.approx(np.sqrt(one.value * (1 - one.value) / 5))
-    assert errors[0] < errors[1]
+    method = osp.TransferredCubature(advice=advice)
+    one, many = method.estimate(model, 12), method.estimate_many([model], 12)[0]
+    wanted = np.interp(one.value, *known) * np.sqrt(one.value * (1 - one.value))
+    assert one.standard_error == pytest.approx(wanted)
+    assert many.standard_error == pytest.approx(wanted, rel=1e-3)
+
+
+def test_the_error_is_measured_where_estimates_are_alike():
+    rng = np.random.default_rng(0)
+    accuracy = rng.uniform(0.2, 0.8, 20_000)
+    relative = np.where(accuracy < 0.5, 0.01, 0.03)
+    predicted = accuracy + relative * np.sqrt(accuracy * (1 - accuracy)) * rng.standard_normal(len(accuracy))
+    estimate, error = _error_by_estimate(predicted, accuracy, 400.0)
+    assert error[:3] == pytest.approx(0.01, rel=0.1)
+    assert error[4:6] == pytest.approx(0.03, rel=0.1)
+    assert error[6:] == pytest.approx(0.05)
+    assert (np.diff(estimate) > 0).all()
+    alone = _error_by_estimate(np.full(5, 0.3), np.full(5, 0.3), 4.0)
+    assert alone.shape == (2, 1)
 
 
 def test_outside_of_what_it_was_fitted_on_it_warns(advice):
-    narrow = Advice({**advice.record, "accuracies": [0.99, 0.992, 0.995]}, advice.sizes)
+    narrow = Advice({**advice.record, "accuracies": [0.99, 0.995]}, advice.sizes)
     method, models = osp.TransferredCubature(advice=narrow), networks(3)
     with pytest.warns(osp.AdviceWarning, match="lies outside of the accuracies"):
         one = method.estimate(models[0], 12)
@@ -271,22 +295,46 @@ def test_record_is_plain_json(advice):
     json.dumps(advice.record)
 
 
-def test_the_shipped_advice_knows_no_network_that_it_is_scored_on():
-    advice = load_advice("transferred_2nd_argmax_16_10")
-    digests = {entry["digest"] for entry in advice.record["networks"]}
-    held_out = [osp.zoo.load(f"2nd_argmax_16_10_1073741824_{seed}") for seed in (1, 11)]
-    assert not digests & {model.digest for model in held_out}
-    assert osp.zoo.load("2nd_argmax_16_10_1073741824_2").digest in digests
+#: Shipped transferred advice, and networks that it is scored on.
+HELD_OUT = {
+    "transferred_2nd_argmax_16_10": ("2nd_argmax_16_10_1073741824_1", "2nd_argmax_16_10_1073741824_11"),
+    "transferred_2nd_argmax_16_8": ("2nd_argmax_16_8_67108864_0",),
+    "transferred_2nd_argmax_8_10": ("2nd_argmax_8_10_536870912_1",),
+    "transferred_argmedian_16_11": ("argmedian_16_11_67108864_1",),
+}
 
 
-def test_the_shipped_advice_is_worth_more_than_it_costs():
+def test_all_shipped_transferred_advice_is_scored():
+    assert {name for name in shipped_advice() if name.startswith("transferred_")} == HELD_OUT.keys()
+
+
+@pytest.mark.parametrize("name", HELD_OUT)
+def test_the_shipped_advice_knows_no_network_that_it_is_scored_on(name):
+    digests = {entry["digest"] for entry in load_advice(name).record["networks"]}
+    for held_out in HELD_OUT[name]:
+        model = osp.zoo.load(held_out)
+        assert model.digest not in digests
+        assert osp.TransferredCubature().choose(model).name == name
+
+
+@pytest.mark.parametrize(
+    ("held_out", "size"),
+    [
+        ("2nd_argmax_16_10_1073741824_11", 128),
+        ("2nd_argmax_16_8_67108864_0", 128),
+        ("2nd_argmax_8_10_536870912_1", 32),
+        ("argmedian_16_11_67108864_1", 32),
+    ],
+)
+def test_the_shipped_advice_is_worth_more_than_it_costs(held_out, size):
     """Fitting copies of a network that was not fitted on: several times plain sampling's equivalent samples."""
-    model = osp.zoo.load("2nd_argmax_16_10_1073741824_11")
+    model = osp.zoo.load(held_out)
     copies = osp.NoiseEnsemble(model, scale=0.01, size=32, seed=5, role="fitting")
     truth = osp.ground_truth(copies, 2**15, cache=False)
-    found = osp.TransferredCubature().estimate_many(list(copies), 128)
+    found = osp.TransferredCubature().estimate_many(list(copies), size)
     error = np.array([e.value for e in found]) - truth.values
     variance = (truth.values * (1 - truth.values)).mean()
     squared = (error**2 - truth.standard_errors**2).mean()
-    assert variance / squared > 3 * 128
-    assert 0.4 < np.sqrt((error**2).mean()) / np.mean([e.standard_error for e in found]) < 1.6
+    assert variance / squared > 3 * size
+    stated = np.mean([e.standard_error for e in found])
+    assert np.sqrt((error**2).mean()) < 1.6 * np.hypot(stated, truth.standard_errors.mean())

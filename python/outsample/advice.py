@@ -44,9 +44,8 @@ and copies from other networks.
 that it was not fitted on. Its margins are relative, z = margin x inverse_scale / (mean over points of |margin| x
 inverse_scale), there is no one network to compare weights with, so the sketch is empty and has one law for all, and
 ``networks`` in the record names those that it was fitted on. Its ``error`` is in units of sqrt(p (1 - p)), p being the
-estimate. ``accuracies`` in the record are the least accuracy that it was fitted on, the one above which it takes a
-network for possibly better than all of those, and the largest; there N of ``equivalent_samples_beyond`` makes the error
-sqrt(p (1 - p) / N).
+estimate, and ``error_by_estimate``, (2, parts), has estimates in ascending order and this error there. ``accuracies``
+in the record are the least and the largest that it was fitted on.
 """
 
 from __future__ import annotations
@@ -73,8 +72,8 @@ _MAX_BYTES = 1 << 26
 _ARRAYS = (
     "level_sizes", "parent", "x", "target", "inverse_scale", "linear", "hidden", "bias", "out", "intercept", "error",
 )  # fmt: skip
-#: Where there is something to subtract.
-_OPTIONAL = ("shift",)
+#: Where there is something to subtract, and of transferred advice.
+_OPTIONAL = ("shift", "error_by_estimate")
 _SKETCH = ("index", "sign", "sum", "scale", "laws", "levels")
 
 
@@ -222,14 +221,11 @@ def _parse(data: bytes) -> Advice:
                       ("seconds", (int, float))):  # fmt: skip
         if not isinstance(record.get(key), kind):
             raise ValueError(f"its record has no good entry {key!r}")
-    accuracies, beyond = record.get("accuracies"), record.get("equivalent_samples_beyond")
-    if record.get("transferred"):
-        if not (
-            isinstance(accuracies, list) and len(accuracies) == 3 and all(isinstance(a, float) for a in accuracies)
-        ):
-            raise ValueError("its record has no good entry 'accuracies'")
-        if not (isinstance(beyond, dict) and all(isinstance(n, float) and n > 0 for n in beyond.values())):
-            raise ValueError("its record has no good entry 'equivalent_samples_beyond'")
+    accuracies = record.get("accuracies")
+    if record.get("transferred") and not (
+        isinstance(accuracies, list) and len(accuracies) == 2 and all(isinstance(a, float) for a in accuracies)
+    ):
+        raise ValueError("its record has no good entry 'accuracies'")
     grouped: dict[str, dict[str, NDArray[Any]]] = {"sketch": {}}
     for name, array in arrays.items():
         group, _, key = name.partition("/")
@@ -257,8 +253,11 @@ def _parse(data: bytes) -> Advice:
             raise ValueError(f"size {budget} has no good error")
         equivalents = record["equivalent_samples"].get(str(budget), {})
         transferred = bool(record.get("transferred", False))
-        if transferred and str(budget) not in record["equivalent_samples_beyond"]:
-            raise ValueError(f"its record has no equivalent samples beyond what size {budget} was fitted on")
+        known = a.get("error_by_estimate", np.empty((0, 0)))
+        if transferred and not (
+            known.ndim == len(known) == 2 and known.size and (np.diff(known[0]) > 0).all() and (known[1] > 0).all()
+        ):
+            raise ValueError(f"size {budget} has no good error_by_estimate")
         size = AdviceSize(budget, a, record["hidden_size"], record["outputs"], sketch, equivalents, transferred)
         size.core  # noqa: B018 - checks all shapes
         sizes[budget] = size

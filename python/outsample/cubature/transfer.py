@@ -396,8 +396,25 @@ def _fit_size(
     }  # fmt: skip
 
 
-#: Share of copies that are not so accurate that their network may be better than all that were fitted on.
-_EDGE = 0.9
+#: Shares of copies, by their estimates, that cut the parts in each of which the error is measured. Where estimates lie
+#: in the last two, a network may be better than all that were fitted on.
+_PARTS = (0.03, 0.1, 0.3, 0.5, 0.7, 0.9, 0.97)
+
+
+def _error_by_estimate(predicted: Floats, accuracy: Floats, beyond: float) -> NDArray[np.float64]:
+    """Mean estimates of the parts, and root mean squared errors in units of sqrt(p (1 - p)), (2, parts)."""
+    part = np.searchsorted(np.quantile(predicted, _PARTS), predicted)
+    count = np.bincount(part, minlength=len(_PARTS) + 1)
+    estimate, squared, plain = (
+        np.bincount(part, values, len(count))
+        for values in (predicted, (predicted - accuracy) ** 2, accuracy * (1 - accuracy))
+    )
+    relative = np.sqrt(squared / np.maximum(plain, 1e-12))
+    relative[-2:] = np.maximum(relative[-2:], beyond**-0.5)
+    some = count > 0
+    return np.stack([estimate[some] / count[some], np.maximum(relative[some], 1e-7)])
+
+
 #: There is no one network to compare weights with: an empty sketch, and one law.
 _NO_SKETCH: dict[str, NDArray[Any]] = {
     "index": np.zeros((0, 3), dtype=np.int32),
@@ -495,6 +512,8 @@ def fit_transferred(
         raise ValueError("sizes must name at least one size")
     law_shares = mixture(TRANSFER_NOISE if noise is None else noise)
     laws, shares = list(law_shares), np.array(list(law_shares.values()))
+    if copies * shares.min() < 1:
+        raise ValueError(f"copies must be enough for one under each law of noise, got {copies}")
     first = networks[0]
     settings = {
         "noise": law_shares, "copies": copies, "samples": samples, "folds": folds, "seed": seed,
@@ -534,7 +553,8 @@ def fit_transferred(
                 bar.advance(bar.total)
         seconds += float(fitted.pop("seconds"))
         start, taken = (int(fitted.pop(key)) for key in ("start", "taken"))
-        squared = (fitted.pop("predicted") - data.accuracy) ** 2
+        predicted = fitted.pop("predicted")
+        squared = (predicted - data.accuracy) ** 2
         # A step: values, derivatives, and values of one trial or more.
         spent += size * len(data) * (plan.starts * folds * (4.0 * plan.steps + 2) + 8.0 * taken)
         own = {law: data.law == i for i, law in enumerate(laws)}
@@ -545,7 +565,10 @@ def fit_transferred(
         outside = np.zeros(len(data))
         outside[best] = (fitted.pop("beyond") - data.accuracy[best]) ** 2
         beyond[size] = min(worth, *(equivalent_samples(outside, best & m) for m in own.values()))
-        arrays = fitted | {"error": np.array([worth**-0.5])}
+        arrays = fitted | {
+            "error": np.array([worth**-0.5]),
+            "error_by_estimate": _error_by_estimate(predicted, data.accuracy, beyond[size]),
+        }
         result[size] = AdviceSize(
             size, arrays, data.hidden_size, data.outputs, _NO_SKETCH, equivalents, transferred=True
         )
@@ -564,7 +587,7 @@ def fit_transferred(
         "equivalent_samples": {str(size): dict(item.equivalent_samples) for size, item in result.items()},
         "equivalent_samples_by_network": {str(size): found for size, found in by_network.items()},
         "equivalent_samples_beyond": {str(size): found for size, found in beyond.items()},
-        "accuracies": [float(np.quantile(data.accuracy, q)) for q in (0.001, _EDGE, 0.999)],
+        "accuracies": [float(np.quantile(data.accuracy, q)) for q in (0.001, 0.999)],
         "label_forwards": labelled,
         "training_sequences": float(training_sequences),
         "forwards": spent + 3 * float(training_sequences),

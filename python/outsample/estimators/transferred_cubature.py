@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from outsample import _core
 from outsample.advice import Advice, AdviceSize, load_advice, shipped_advice
@@ -20,21 +22,19 @@ from outsample.seeding import RNGLike
 from outsample.tasks import Task
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Known:
-    """The accuracies that a size was fitted on, and the error of networks that may be better than all of those."""
+    """The accuracies that an advice was fitted on, and the error of a size by its estimate."""
 
     low: float
-    edge: float
     high: float
-    beyond: float  # relative, as `AdviceSize`'s
+    error_by_estimate: NDArray[np.floating]
 
-    def stated(self, value: float, relative: float) -> tuple[float, float]:
-        """An accuracy, and an error that grows with the distance from what is known."""
-        inside = min(max(value, self.low), self.high)
-        if value > self.edge:
-            relative = max(relative, self.beyond)
-        return min(max(value, 0.0), 1.0), math.hypot(relative * math.sqrt(inside * (1 - inside)), value - inside)
+    def stated(self, value: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Accuracies, and errors, which grow with the distance from what is known."""
+        inside = np.minimum(np.maximum(value, self.low), self.high)
+        error = np.interp(value, *self.error_by_estimate) * np.sqrt(inside * (1 - inside))
+        return np.minimum(np.maximum(value, 0.0), 1.0), np.hypot(error, value - inside)
 
 
 _Choice = tuple[AdviceSize, Cost, dict[str, Any], _Known]
@@ -50,10 +50,10 @@ class TransferredCubature(AdvisedEstimator):
 
     The standard error of an estimate p is sqrt(p (1 - p) / N), N being the number of random samples with the same mean
     squared error in cross-validation over trained networks, each estimated by a fit that has seen none of its copies.
-    N is one number for each size: it holds on average over networks trained like those in the advice's record, and
-    does not tell easy networks from hard ones. A second, smaller one is for estimates so high that the network may be
-    better than all that the advice was fitted on: that of the best quarter of them, estimated by a fit on the others.
-    An estimate outside of the accuracies that the advice was fitted on gets a wider error and an `AdviceWarning`.
+    N depends on p, and where it is so high that the network may be better than all that the advice was fitted on, N is
+    at most that of the best quarter of them, estimated by a fit on the others. It holds on average over networks
+    trained like those in the advice's record. An estimate outside of the accuracies that the advice was fitted on gets
+    a wider error and an `AdviceWarning`.
 
     Parameters
     ----------
@@ -112,16 +112,16 @@ class TransferredCubature(AdvisedEstimator):
         size = advice.sizes[budgets[-1]]
         cost = Cost(multiply_adds=size.multiply_adds, evaluations=size.points)
         size.core  # noqa: B018 - made here rather than in the first estimate
-        low, edge, high = advice.record["accuracies"]
-        beyond = advice.record["equivalent_samples_beyond"][str(size.budget)]
-        return size, cost, {"advice": advice.name, "size": size.budget}, _Known(low, edge, high, beyond**-0.5)
+        low, high = advice.record["accuracies"]
+        known = _Known(low, high, size.arrays["error_by_estimate"])
+        return size, cost, {"advice": advice.name, "size": size.budget}, known
 
     def _estimate(self, model: Any, task: Task, budget: int, rng: Any, threads: int) -> Estimate:
         size, cost, settings, known = self.prepared(model, budget)
-        value, relative, _, _ = size.core.evaluate(model._network)
+        value = size.core.evaluate(model._network)[0]
         if not known.low <= value <= known.high:
             _warn(value, known, 1)
-        value, error = known.stated(value, relative)
+        value, error = map(float, known.stated(value))
         return Estimate(value, error, cost, "", settings)
 
     def estimate_many(
@@ -146,7 +146,7 @@ class TransferredCubature(AdvisedEstimator):
             _warn(float(outside[0]), known, len(outside))
         return [
             Estimate(value, error, cost, self.method, settings, threads, isa)
-            for value, error in (known.stated(*found) for found in results[:, :2].tolist())
+            for value, error in np.transpose(known.stated(values)).tolist()
         ]
 
 
