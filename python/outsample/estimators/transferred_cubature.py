@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
+from bisect import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from outsample import _core
 from outsample.advice import Advice, AdviceSize, load_advice, shipped_advice
@@ -22,19 +21,24 @@ from outsample.seeding import RNGLike
 from outsample.tasks import Task
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class _Known:
     """The accuracies that an advice was fitted on, and the error of a size by its estimate."""
 
     low: float
     high: float
-    error_by_estimate: NDArray[np.floating]
+    estimates: list[float]
+    errors: list[float]  # at these estimates, in units of sqrt(p (1 - p)), and in straight lines between
 
-    def stated(self, value: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Accuracies, and errors, which grow with the distance from what is known."""
-        inside = np.minimum(np.maximum(value, self.low), self.high)
-        error = np.interp(value, *self.error_by_estimate) * np.sqrt(inside * (1 - inside))
-        return np.minimum(np.maximum(value, 0.0), 1.0), np.hypot(error, value - inside)
+    def stated(self, value: float) -> tuple[float, float]:
+        """An accuracy, and an error, which grows with the distance from what is known."""
+        # numpy's interpolation would take several times as long as all of an estimate's Python.
+        k = bisect(self.estimates, value, 1, len(self.estimates) - 1) if len(self.estimates) > 1 else 0
+        left, right = self.estimates[k - 1], self.estimates[k]
+        share = min(max((value - left) / (right - left), 0.0), 1.0) if left < right else 1.0
+        relative = (1 - share) * self.errors[k - 1] + share * self.errors[k]
+        inside = min(max(value, self.low), self.high)
+        return min(max(value, 0.0), 1.0), math.hypot(relative * math.sqrt(inside * (1 - inside)), value - inside)
 
 
 _Choice = tuple[AdviceSize, Cost, dict[str, Any], _Known]
@@ -113,7 +117,7 @@ class TransferredCubature(AdvisedEstimator):
         cost = Cost(multiply_adds=size.multiply_adds, evaluations=size.points)
         size.core  # noqa: B018 - made here rather than in the first estimate
         low, high = advice.record["accuracies"]
-        known = _Known(low, high, size.arrays["error_by_estimate"])
+        known = _Known(low, high, *size.arrays["error_by_estimate"].tolist())
         return size, cost, {"advice": advice.name, "size": size.budget}, known
 
     def _estimate(self, model: Any, task: Task, budget: int, rng: Any, threads: int) -> Estimate:
@@ -121,8 +125,7 @@ class TransferredCubature(AdvisedEstimator):
         value = size.core.evaluate(model._network)[0]
         if not known.low <= value <= known.high:
             _warn(value, known, 1)
-        value, error = map(float, known.stated(value))
-        return Estimate(value, error, cost, "", settings)
+        return Estimate(*known.stated(value), cost, "", settings)
 
     def estimate_many(
         self, models: Sequence[Any], budget: int, *, rng: RNGLike = None, threads: int = 1
@@ -146,7 +149,7 @@ class TransferredCubature(AdvisedEstimator):
             _warn(float(outside[0]), known, len(outside))
         return [
             Estimate(value, error, cost, self.method, settings, threads, isa)
-            for value, error in np.transpose(known.stated(values)).tolist()
+            for value, error in map(known.stated, values.tolist())
         ]
 
 
