@@ -402,7 +402,7 @@ def _fit_rule(
 
     if plan.blocks > 1:
         points, rng = chosen(0)
-        rule = linear_rule(points, used.part(slice(12 * 3 * len(points))), ridge=3e-4)
+        rule = linear_rule(points, used.part(slice(8 * 3 * len(points))), ridge=3e-4)
         return train_in_blocks(
             with_features(rule, used, features), used, watch, blocks=plan.blocks, sweeps=plan.sweeps,
             steps=plan.linear_steps, decay=plan.decay, batch=plan.batch, ridges=_RIDGES, rng=rng,
