@@ -50,9 +50,14 @@ class Selection:
         # In parts of the networks, which threads work on; added in order, so that their number does not matter.
         feature = self.feature
         ends = np.linspace(0, feature.shape[1], _PARTS + 1).astype(int)
+
+        def product(begin: int, end: int) -> NDArray[np.float32]:
+            part = feature[:, begin:end]
+            return part @ part.T
+
         with ThreadPoolExecutor(min(self.threads, 2)) as pool:  # each holds a Gram matrix
-            grams = pool.map(lambda a, b: feature[:, a:b] @ feature[:, a:b].T, ends[:-1], ends[1:])
-            gram: NDArray[np.float32] = next(grams)
+            grams = pool.map(product, ends[:-1], ends[1:])
+            gram = next(grams)
             for part in grams:
                 gram += part
         return gram

@@ -125,7 +125,8 @@ class TransferredCubature(AdvisedEstimator):
         value = size.core.evaluate(model._network)[0]
         if not known.low <= value <= known.high:
             _warn(value, known, 1)
-        return Estimate(*known.stated(value), cost, "", settings)
+        value, error = known.stated(value)
+        return Estimate(value, error, cost, "", settings)
 
     def estimate_many(
         self, models: Sequence[Any], budget: int, *, rng: RNGLike = None, threads: int = 1
