@@ -53,7 +53,7 @@ class Selection:
 
         def product(begin: int, end: int) -> NDArray[np.float32]:
             part = feature[:, begin:end]
-            return part @ part.T
+            return np.asarray(part @ part.T, dtype=np.float32)
 
         with ThreadPoolExecutor(min(self.threads, 2)) as pool:  # each holds a Gram matrix
             grams = pool.map(product, ends[:-1], ends[1:])
