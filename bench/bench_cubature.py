@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import timeit
+
 import numpy as np
 import pytest
 
 import outsample as osp
+from outsample import _core
 from outsample.cubature.labels import label_forwards, labels
 from outsample.cubature.points import random_points
 
@@ -62,6 +65,34 @@ def test_features(benchmark, model, weights):
     margins = points.forest.margins(weights, D, N)
     np.testing.assert_allclose(features.reshape(128, 7, -1)[:, 5], np.tanh(0.15 * margins) ** 2, atol=1e-5)
     benchmark.extra_info[PEAK] = round(128 * 512 / benchmark.stats["min"] / 1e6, 2)
+
+
+@pytest.mark.parametrize(("features", "inputs", "units"), [(3600, 1320, 6), (6000, 2700, 0)], ids=["units", "linear"])
+def test_jacobian(benchmark, features, inputs, units):
+    rng = np.random.default_rng(3)
+    phi, tangent, g, slope = (
+        rng.standard_normal((rows, 1008), dtype=np.float32) for rows in (features, inputs, units, units)
+    )
+    root = np.ones(1008, np.float32)
+    jacobian = _core.Jacobian(phi, tangent, g, slope, root)
+    v = rng.standard_normal(1 + features + units * (2 + features) + inputs, dtype=np.float32)
+    hidden = v[1 + features + 2 * units : len(v) - inputs].reshape(units, features)
+    rows = np.concatenate([v[None, 1 : 1 + features], hidden])
+
+    def in_numpy():
+        out, bias = np.split(v[1 + features : 1 + features + 2 * units], 2)
+        through = rows @ phi
+        r = v[0] + through[0] + out @ g + bias @ slope + (slope * through[1:]).sum(axis=0)
+        r += v[len(v) - inputs :] @ tangent
+        back = (phi @ np.concatenate([r[None], slope * r]).T).T
+        return np.concatenate([[r.sum()], back[0], g @ r, slope @ r, back[1:].ravel(), tangent @ r])
+
+    got = benchmark(jacobian.normal, v)
+    want = in_numpy()
+    # The core rounds derivatives to eight bits.
+    assert np.abs(got - want).max() < 0.05 * want.std()
+    seconds = min(timeit.repeat(in_numpy, number=1, repeat=20))
+    benchmark.extra_info["times as fast as numpy"] = round(seconds / benchmark.stats["min"], 2)
 
 
 def test_labels(benchmark, model, weights):

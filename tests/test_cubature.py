@@ -178,6 +178,11 @@ def test_features_are_those_of_numpy_and_tangents_their_differences(isa, count):
     through = coefficients * inverse_sd[:, None]
     got = points.forest.tangents(weights, 6, 5, *scaled, through)
     assert (points.forest.tangents(weights, 6, 5, *scaled, through, threads=2) == got).all()
+    shared = np.repeat(through[:, :1], 21, axis=1)
+    assert (
+        points.forest.tangents(weights, 6, 5, *scaled, through[:, 0])
+        == points.forest.tangents(weights, 6, 5, *scaled, shared)
+    ).all()
     step = 1e-3
     for node in range(len(points.x)):
         x = np.zeros_like(points.x)
@@ -448,6 +453,51 @@ def test_gauss_newton_does_not_depend_on_threads(model):
     one, two = (GaussNewton(replace(data, threads=t)).run(rule, 2, replace(watch, threads=t)) for t in (1, 2))
     assert np.array_equal(one.points.x, two.points.x)
     assert np.array_equal(one.parameters, two.parameters)
+
+
+def bfloat16(a):
+    """Rounded to the nearest float32 whose lower half is zero."""
+    bits = np.ascontiguousarray(a, np.float32).view(np.uint32)
+    return ((bits + np.uint32(0x7FFF) + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)).view(np.float32)
+
+
+# Odd sizes, whole chunks, more networks than a panel holds; as many units as several tiles, and none.
+@pytest.mark.parametrize(
+    ("features", "inputs", "units", "networks"),
+    [(1, 1, 0, 1), (7, 3, 1, 5), (64, 32, 3, 16), (161, 40, 4, 333), (70, 33, 9, 50), (3000, 97, 6, 203)],
+)
+def test_products_with_the_jacobian_are_those_of_numpy(isa, features, inputs, units, networks):
+    rng = np.random.default_rng(6)
+    phi, tangent, g, slope = (
+        rng.standard_normal((rows, networks)).astype(np.float32) for rows in (features, inputs, units, units)
+    )
+    root = rng.random(networks).astype(np.float32)
+    through = bfloat16(phi)
+    hidden = (slope[:, None] * through).reshape(-1, networks)
+    columns = np.concatenate([np.ones((1, networks)), through, g, slope, hidden, bfloat16(tangent)]) * root
+    jacobian = _core.Jacobian(phi, tangent, g, slope, root)
+    along = rng.standard_normal(len(columns)).astype(np.float32)
+    v = rng.standard_normal(networks).astype(np.float32)
+    for got, want in (
+        (jacobian.normal(along), columns @ (columns.T @ along)),
+        (jacobian.transposed(v), columns @ v),
+    ):
+        np.testing.assert_allclose(got, want, rtol=0, atol=3e-5 * np.abs(want).max())
+
+
+def test_bad_jacobians_are_refused():
+    columns, root = np.zeros((2, 3), np.float32), np.zeros(3, np.float32)
+    with pytest.raises(ValueError, match="root must have one entry per network"):
+        _core.Jacobian(columns, columns, columns, columns, columns)
+    for name in ("phi", "tangent", "g", "slope"):
+        good = dict.fromkeys(("phi", "tangent", "g", "slope"), columns)
+        with pytest.raises(ValueError, match=f"{name} must have shape"):
+            _core.Jacobian(**{**good, name: np.zeros((2, 4), np.float32)}, root=root)
+    jacobian = _core.Jacobian(columns, columns, columns, columns, root)
+    with pytest.raises(ValueError, match=r"v must have shape \(3\)"):
+        jacobian.transposed(np.zeros(4, np.float32))
+    with pytest.raises(ValueError, match=r"v must have shape \(13\)"):
+        jacobian.normal(np.zeros(12, np.float32))
 
 
 def test_preconditioner_inverts():

@@ -83,8 +83,11 @@ Array<float> tangents(const outsample::Forest& forest, const Array<float>& weigh
     check_targets(forest, outputs);
     const auto pointers = rows(weights, hidden_size, outputs);
     const py::ssize_t count = pointers.size();
-    if (coefficients.ndim() != 2 || coefficients.shape(1) != count || coefficients.shape(0) % forest.leaves())
-        throw std::invalid_argument("coefficients must have shape (features, " + std::to_string(count) + ")");
+    const bool shared = coefficients.ndim() == 1;
+    if (!(shared || (coefficients.ndim() == 2 && coefficients.shape(1) == count)) ||
+        coefficients.shape(0) % forest.leaves())
+        throw std::invalid_argument("coefficients must have shape (features,) or (features, " + std::to_string(count) +
+                                    ")");
     const int per_point = static_cast<int>(coefficients.shape(0) / forest.leaves());
     const auto view = feature_view(forest, outputs, per_point, inverse_scale, shift);
     Array<float> result({py::ssize_t(forest.nodes()), count});
@@ -92,7 +95,7 @@ Array<float> tangents(const outsample::Forest& forest, const Array<float>& weigh
     float* out = result.mutable_data();
     {
         py::gil_scoped_release release;
-        outsample::point_tangents(forest, hidden_size, outputs, view, pointers.data(), count, in, out, threads);
+        outsample::point_tangents(forest, hidden_size, outputs, view, pointers.data(), count, in, shared, out, threads);
     }
     return result;
 }
@@ -164,7 +167,9 @@ void bind_cubature(py::module_& m) {
              "inverse_sd"_a, "threads"_a = 1, "Standardised features (features of all leaves, networks).")
         .def("tangents", &tangents, "weights"_a, "hidden_size"_a, "outputs"_a, "inverse_scale"_a, "shift"_a,
              "coefficients"_a, "threads"_a = 1,
-             "Derivatives (nodes, networks) of the sum of coefficient times feature.");
+             "Derivatives (nodes, networks) of the sum of coefficient times feature; coefficients (features of all "
+             "leaves, "
+             "networks) or the same for all networks.");
 
     py::class_<Cubature, std::shared_ptr<Cubature>>(m, "Cubature", "Points with a readout, immutable.")
         .def(py::init([](const Forest& forest, int hidden_size, int outputs, const Array<float>& inverse_scale,

@@ -5,6 +5,7 @@ void bind_cubature(py::module_& m);
 void bind_exact(py::module_& m);
 void bind_forward(py::module_& m);
 void bind_gaussian(py::module_& m);
+void bind_jacobian(py::module_& m);
 void bind_network(py::module_& m);
 void bind_points(py::module_& m);
 void bind_propagation(py::module_& m);
@@ -19,6 +20,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     bind_exact(m);
     bind_forward(m);
     bind_gaussian(m);
+    bind_jacobian(m);
     bind_network(m);
     bind_points(m);
     bind_propagation(m);

@@ -475,7 +475,7 @@ void cubature_features(const ForestView& forest, const FeatureView& view, const 
 }
 
 void cubature_tangents(const ForestView& forest, const FeatureView& view, const float* packed, float* scratch,
-                       const float* coefficients, float* tangents, std::int64_t stride, int filled) {
+                       const float* coefficients, bool shared, float* tangents, std::int64_t stride, int filled) {
     const int d = forest.hidden_size, n = forest.seq_len, outputs = forest.outputs;
     const float* W_hi = packed + d * d * lanes;
     const float* W_oh = W_hi + d * lanes;
@@ -495,7 +495,12 @@ void cubature_tangents(const ForestView& forest, const FeatureView& view, const 
                 const int leaf = first + p;
                 vfloat c[cubature_max_features];
                 for (int k = 0; k < view.count; ++k) {
-                    const float* from = coefficients + (static_cast<std::int64_t>(leaf) * view.count + k) * stride;
+                    const std::int64_t row = static_cast<std::int64_t>(leaf) * view.count + k;
+                    if (shared) {
+                        c[k] = broadcast(coefficients[row]);
+                        continue;
+                    }
+                    const float* from = coefficients + row * stride;
                     float held[lanes];
                     for (int lane = 0; lane < lanes; ++lane) held[lane] = lane < filled ? from[lane] : 0.0f;
                     c[k] = load<vfloat>(held);

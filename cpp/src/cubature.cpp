@@ -374,13 +374,14 @@ void point_features(const Forest& forest, int hidden_size, int outputs, const Fe
 }
 
 void point_tangents(const Forest& forest, int hidden_size, int outputs, const FeatureView& features,
-                    const float* const* weights, std::int64_t count, const float* coefficients, float* tangents,
-                    int threads) {
+                    const float* const* weights, std::int64_t count, const float* coefficients, bool shared,
+                    float* tangents, int threads) {
     const ForestView view = forest.networks_in_lanes(hidden_size, outputs);
     for_lane_groups(view, weights, count, cubature_scratch(view), threads,
                     [&](std::int64_t first, int filled, const float* packed, float* scratch) {
                         OUTSAMPLE_KERNEL(cubature_tangents)
-                        (view, features, packed, scratch, coefficients + first, tangents + first, count, filled);
+                        (view, features, packed, scratch, shared ? coefficients : coefficients + first, shared,
+                         tangents + first, count, filled);
                     });
 }
 

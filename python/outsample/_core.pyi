@@ -8,6 +8,18 @@ __version__: str
 points_per_group: int
 strata_boxes: int
 
+class Jacobian:
+    def __init__(
+        self,
+        phi: NDArray[np.float32],
+        tangent: NDArray[np.float32],
+        g: NDArray[np.float32],
+        slope: NDArray[np.float32],
+        root: NDArray[np.float32],
+    ) -> None: ...
+    def transposed(self, v: NDArray[np.float32]) -> NDArray[np.float32]: ...
+    def normal(self, v: NDArray[np.float32]) -> NDArray[np.float32]: ...
+
 class Forest:
     def __init__(
         self,

@@ -211,10 +211,10 @@ void point_features(const Forest& forest, int hidden_size, int outputs, const Fe
                     int threads);
 
 // Derivative of the sum over leaves and features of coefficient * feature with respect to the input at every node, per
-// network. coefficients: leaves x features x count; tangents: nodes x count.
+// network. coefficients: leaves x features x count, or if `shared` leaves x features; tangents: nodes x count.
 void point_tangents(const Forest& forest, int hidden_size, int outputs, const FeatureView& features,
-                    const float* const* weights, std::int64_t count, const float* coefficients, float* tangents,
-                    int threads);
+                    const float* const* weights, std::int64_t count, const float* coefficients, bool shared,
+                    float* tangents, int threads);
 
 // Floats of scratch space for any kernel below; a relative readout needs a vector per leaf more.
 std::int64_t cubature_scratch(const ForestView& forest);
@@ -231,7 +231,7 @@ OUTSAMPLE_DECLARE_KERNEL(void, cubature_features,
                           const float* packed, float* scratch, float* out, std::int64_t stride, int filled))
 OUTSAMPLE_DECLARE_KERNEL(void, cubature_tangents,
                          (const ForestView& forest, const FeatureView& view, const float* packed, float* scratch,
-                          const float* coefficients, float* tangents, std::int64_t stride, int filled))
+                          const float* coefficients, bool shared, float* tangents, std::int64_t stride, int filled))
 OUTSAMPLE_DECLARE_KERNEL(void, cubature_readout_one,
                          (const ForestView& forest, const ReadoutView& readout, const float* weights, float* scratch,
                           double* result))

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from outsample import _core
 from outsample.cubature.rule import Rule, TrainingSet
 
 Floats = NDArray[np.floating]
 _Inverse = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-_PRECONDITIONER_NETWORKS = 4096
-#: Networks in one block of derivatives: they are read twice per product, the second time from the cache.
+_PRECONDITIONER_NETWORKS = 1024
+#: Networks in one block of derivatives.
 _JACOBIAN_BLOCK = 1008
-_JUDGES = 16384
+_JUDGES = 8192
 #: Of the conjugate gradients: twice as many take twice the time of a step and gain less than more steps do.
-_ITERATIONS = 15
+_ITERATIONS = 25
 _JACOBIAN_BYTES = 2.5e9
+#: More than this, and than so many per parameter, do not make steps better, only slower.
+_MOST_NETWORKS, _NETWORKS_PER_PARAMETER = 65536, 3
 
 
 def approximate_inverse(columns: NDArray[np.float32], ridge: NDArray[np.floating]) -> _Inverse:
@@ -48,36 +51,12 @@ def approximate_inverse(columns: NDArray[np.float32], ridge: NDArray[np.floating
 
 @dataclass(eq=False)
 class _JacobianBlock:
-    """Derivatives of some networks' standardised estimates. Every network counts by ``root``.
+    """Derivatives of some networks' standardised estimates. Every network counts by ``root``."""
 
-    The derivative with respect to a hidden unit's weights is ``slope`` times the features, which are kept once.
-    """
-
-    phi: NDArray[np.float32]  # features: the linear readout
-    tangent: NDArray[np.float32]  # the inputs
-    g: NDArray[np.float32]  # the hidden units' outputs
-    slope: NDArray[np.float32]  # the hidden units' biases
-    root: NDArray[np.float32]
+    derivatives: _core.Jacobian
     residual: NDArray[np.float32]
-
-    def forward(self, parts: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """The derivatives times a vector in parts. Linear part and hidden units in one product."""
-        b0, a, o, c, h, x = parts
-        through = np.concatenate([a, h]).reshape(-1, len(a)) @ self.phi
-        result: NDArray[np.float32] = b0 + through[0] + x @ self.tangent
-        if len(o):
-            result += o @ self.g + c @ self.slope + (self.slope * through[1:]).sum(axis=0)
-        result *= self.root
-        return result
-
-    def backward(self, r: NDArray[np.float32]) -> Floats:
-        """The transposed derivatives times a vector."""
-        r = r * self.root
-        through = (self.phi @ np.concatenate([r[None], self.slope * r]).T).T
-        parts = [
-            np.atleast_1d(r.sum()), through[0], self.g @ r, self.slope @ r, through[1:].ravel(), self.tangent @ r
-        ]  # fmt: skip
-        return np.concatenate(parts).astype(np.float64)
+    squares: tuple[Floats, ...]  # sums over networks: of hidden units, of their biases, of inputs
+    some: tuple[NDArray[np.float32], NDArray[np.float32]] | None  # features and derivatives themselves
 
 
 class _Jacobian:
@@ -86,56 +65,55 @@ class _Jacobian:
     Sums over blocks are taken in order, so that they do not depend on the number of threads.
     """
 
-    def __init__(self, rule: Rule, data: TrainingSet, pool: ThreadPoolExecutor) -> None:
+    def __init__(self, rule: Rule, data: TrainingSet, pool: ThreadPoolExecutor, some: int = 0) -> None:
         self.rule, self.data, self.pool = rule, data, pool
         p, u = len(rule.linear), rule.units
         self._cuts = np.cumsum([1, p, u, u, u * p])
-        self.blocks = list(pool.map(self._block, data.blocks(_JACOBIAN_BLOCK)))
-        sums = zip(*pool.map(self._block_squares, self.blocks), strict=True)
+        parts = data.blocks(_JACOBIAN_BLOCK)
+        self.blocks = list(pool.map(self._block, parts, [part.start < some for part in parts]))
+        sums = zip(*(block.squares for block in self.blocks), strict=True)
         self.squares: list[Floats] = [np.sum(part, axis=0) for part in sums]
 
-    def _block(self, networks: slice) -> _JacobianBlock:
+    def _block(self, networks: slice, keep: bool) -> _JacobianBlock:
         rule, data = self.rule, self.data
         phi = data.features(rule, networks)
         value, g, slope = rule.read(phi)
         slope *= rule.out.astype(np.float32)[:, None]
-        through = rule.linear.astype(np.float32)[:, None] + rule.hidden.T.astype(np.float32) @ slope
-        tangent = data.tangents(rule, through, networks)
+        tangent = data.tangents(rule, slope, networks)
         target = (data.accuracy[networks] - rule.center) / rule.spread
         root = data.root[networks] / np.float32(np.sqrt(len(data)))
-        return _JacobianBlock(phi, tangent, g, slope, root, ((target - value) * root).astype(np.float32))
-
-    @staticmethod
-    def _block_squares(block: _JacobianBlock) -> tuple[Floats, ...]:
-        share = block.root**2
-        return tuple(np.einsum("um,um,m->u", part, part, share) for part in (block.g, block.slope, block.tangent))
+        share = root * root
+        squares = tuple((part * part) @ share for part in (g, slope, tangent))
+        residual = ((target - value) * root).astype(np.float32)
+        derivatives = _core.Jacobian(phi, tangent, g, slope, root)
+        return _JacobianBlock(derivatives, residual, squares, (phi * root, tangent * root) if keep else None)
 
     def split(self, v: Floats) -> list[Floats]:
         """A vector in parts: intercept, linear readout, out, bias, hidden, inputs."""
         return np.split(v, self._cuts)
 
-    def some(self, networks: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Features and derivatives with respect to inputs of the first networks, in place of all."""
-        blocks = self.blocks[: max(1, networks // _JACOBIAN_BLOCK)]
-        phi, tangent = (np.concatenate([getattr(b, name) for b in blocks], axis=1) for name in ("phi", "tangent"))
-        root = np.concatenate([b.root for b in blocks]) * np.float32(np.sqrt(len(self.data) / phi.shape[1]))
-        phi *= root
-        tangent *= root
+    def some(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Features and derivatives with respect to inputs of the networks that they were kept of, in place of all."""
+        kept = [block.some for block in self.blocks if block.some]
+        phi, tangent = (np.concatenate(parts, axis=1) for parts in zip(*kept, strict=True))
+        factor = np.float32(np.sqrt(len(self.data) / phi.shape[1]))
+        phi *= factor
+        tangent *= factor
         return phi, tangent
 
     def gradient(self) -> Floats:
         """The transposed derivatives times the residuals."""
-        return self._sum(lambda block: block.backward(block.residual))
+        return self._sum(lambda block: block.derivatives.transposed(block.residual))
 
     def normal(self, v: Floats) -> Floats:
         """The transposed derivatives times the derivatives times a vector."""
-        parts = [part.astype(np.float32) for part in self.split(v)]
-        return self._sum(lambda block: block.backward(block.forward(parts)))
+        along = v.astype(np.float32)
+        return self._sum(lambda block: block.derivatives.normal(along))
 
-    def _sum(self, function: Callable[[_JacobianBlock], Floats]) -> Floats:
-        total = np.zeros(1)
+    def _sum(self, function: Callable[[_JacobianBlock], NDArray[np.float32]]) -> Floats:
+        total = np.zeros(self._cuts[-1] + len(self.rule.points.x))
         for part in self.pool.map(function, self.blocks):
-            total = total + part
+            total += part
         return total
 
 
@@ -216,7 +194,7 @@ class GaussNewton:
             trial = self._moved(rule, share * theta, share * dx)
             value = all_ if share == 1 else self.objective(trial, judge)
             if share < 0.5:
-                batch = min(2 * batch, len(self.data) // 2, self._most_networks(rule))
+                batch = min(2 * batch, len(self.data) // 2, max(self.batch, self._most_networks(rule)))
             if share < 0.02 or value >= none:
                 self.damping *= 4
                 self._preconditioner = None
@@ -236,8 +214,10 @@ class GaussNewton:
         return kept
 
     def _most_networks(self, rule: Rule) -> int:
-        """Networks whose Jacobian fits into memory."""
-        return int(_JACOBIAN_BYTES / 4 / (len(rule.linear) + len(rule.points.x)))
+        """Networks that a step is worth computing from, and whose Jacobian fits into memory."""
+        parameters = len(rule.parameters) + len(rule.points.x)
+        fit = int(_JACOBIAN_BYTES / 2 / (len(rule.linear) + len(rule.points.x)))
+        return min(max(_MOST_NETWORKS, _NETWORKS_PER_PARAMETER * parameters), fit)
 
     @staticmethod
     def _moved(rule: Rule, theta: Floats, dx: Floats, clip: float = 0.5) -> Rule:
@@ -250,15 +230,16 @@ class GaussNewton:
 
     def _step(self, rule: Rule, data: TrainingSet, fresh: bool) -> tuple[Floats, Floats]:
         with ThreadPoolExecutor(data.threads) as pool:
-            jacobian = _Jacobian(rule, data, pool)
-            return self._solve(rule, jacobian, fresh)
+            fresh = fresh or self._preconditioner is None
+            jacobian = _Jacobian(rule, data, pool, _PRECONDITIONER_NETWORKS if fresh else 0)
+            return self._solve(rule, jacobian)
 
-    def _solve(self, rule: Rule, jacobian: _Jacobian, fresh: bool) -> tuple[Floats, Floats]:
+    def _solve(self, rule: Rule, jacobian: _Jacobian) -> tuple[Floats, Floats]:
         p, u = len(rule.linear), rule.units
         g_square, slope_square, t_square = jacobian.squares
-        if fresh or self._preconditioner is None:
+        if jacobian.blocks[0].some or self._preconditioner is None:
             # The networks are in random order: some of them do for a preconditioner.
-            phi, tangent = jacobian.some(_PRECONDITIONER_NETWORKS)
+            phi, tangent = jacobian.some()
             t_mean = np.einsum("qm,qm->q", tangent, tangent)
             ridges = np.full(p, self.decay + 1e-6 + self.damping), self.damping * t_mean + 1e-3 * t_mean.mean() + 1e-12
             inverses = jacobian.pool.map(approximate_inverse, (phi, tangent), ridges)
@@ -273,14 +254,17 @@ class GaussNewton:
 
         def precondition(v: Floats) -> Floats:
             b0, a, o, c, h, x = jacobian.split(v)
-            parts = [b0, feature_inverse(a.astype(np.float32))]
-            if u:
-                parts += [
+            columns = feature_inverse(np.concatenate([a, h]).reshape(1 + u, p).T.astype(np.float32))
+            return np.concatenate(
+                [
+                    b0,
+                    columns[:, 0],
                     o / (g_square * (1 + self.damping) + self.decay + 1e-9),
                     c / (slope_square * (1 + self.damping) + 1e-9),
-                    (feature_inverse(h.reshape(u, p).T.astype(np.float32)) / (slope_square + 1e-3)).T.ravel(),
+                    (columns[:, 1:] / (slope_square + 1e-3)).T.ravel(),
+                    input_inverse(x.astype(np.float32)),
                 ]
-            return np.concatenate([*parts, input_inverse(x.astype(np.float32))])
+            )
 
         r = jacobian.gradient()
         r[: len(penalty)] -= penalty * rule.parameters

@@ -71,10 +71,13 @@ class Rule:
         )  # fmt: skip
 
     def tangents(
-        self, weights: NDArray[np.float32], hidden_size: int, outputs: int, coefficients: NDArray[np.float32]
+        self, weights: NDArray[np.float32], hidden_size: int, outputs: int, slope: NDArray[np.float32]
     ) -> NDArray[np.float32]:
-        """Derivatives (nodes, networks) of coefficients (features, networks) times standardised features."""
-        coefficients = coefficients / self.sd.astype(np.float32)[:, None]
+        """Derivatives (nodes, networks) of standardised values, given those of `read` (units, networks) times out."""
+        coefficients = (self.linear / self.sd).astype(np.float32)
+        if self.units:
+            rows = np.concatenate([coefficients[None], (self.hidden / self.sd).astype(np.float32)])
+            coefficients = rows.T @ np.concatenate([np.ones((1, len(weights)), np.float32), slope])
         return self.points.forest.tangents(weights, hidden_size, outputs, *self._scaling, coefficients)
 
     @property
@@ -164,9 +167,9 @@ class TrainingSet:
         """Standardised features (features, networks of the slice)."""
         return rule.features(self.weights[networks], self.hidden_size, self.outputs)
 
-    def tangents(self, rule: Rule, coefficients: NDArray[np.float32], networks: slice) -> NDArray[np.float32]:
-        """Derivatives (nodes, networks of the slice) of the coefficients' sum of standardised features."""
-        return rule.tangents(self.weights[networks], self.hidden_size, self.outputs, coefficients)
+    def tangents(self, rule: Rule, slope: NDArray[np.float32], networks: slice) -> NDArray[np.float32]:
+        """Derivatives (nodes, networks of the slice) of standardised values; ``slope`` as in `Rule.tangents`."""
+        return rule.tangents(self.weights[networks], self.hidden_size, self.outputs, slope)
 
     def predict(self, rule: Rule) -> Floats:
         """The rule's estimates."""
