@@ -10,6 +10,9 @@ import numpy as np
 from outsample.cubature.gauss_newton import GaussNewton
 from outsample.cubature.rule import Rule, TrainingSet, best_outer_layer
 
+#: Networks per feature of all blocks in the regressions of the last sweep, if there are as many.
+_NETWORKS_PER_FEATURE = 10
+
 
 def train_in_blocks(
     rule: Rule,
@@ -30,9 +33,9 @@ def train_in_blocks(
     A rule with a linear readout is a sum over its points, so a block of them is a rule by itself whose labels are what
     is left of the accuracies after the other blocks. Derivatives of one block fit into memory for many networks where
     those of all inputs and features would not. Each visit of a block takes some steps and then the ridge regression of
-    its readout on all networks; every sweep has new random blocks. Readouts of neighbouring blocks converge slowly from
-    zero, so the rule should come with a regression of its most important features. All sweeps but the last have
-    regressions on half of the networks.
+    its readout, on twice as many networks in the last sweep as in the others; every sweep has new random blocks.
+    Readouts of neighbouring blocks converge slowly from zero, so the rule should come with a regression of its most
+    important features.
 
     Parameters
     ----------
@@ -55,8 +58,9 @@ def train_in_blocks(
     total = [own.predict(rule) for own in sets]
     damping = 0.1
     for sweep in range(sweeps):
-        # Later sweeps correct what a regression on half of the networks leaves.
-        some = slice(None if sweep == sweeps - 1 else len(data) // 2)
+        # Later sweeps correct what a regression on fewer networks leaves.
+        per_feature = _NETWORKS_PER_FEATURE if sweep == sweeps - 1 else _NETWORKS_PER_FEATURE // 2
+        some = slice(per_feature * len(rule.linear))
         for part in rule.points.parts(blocks, rng):
             sub = rule.subset(part)
             rest = [value - own.predict(sub) for value, own in zip(total, sets, strict=True)]

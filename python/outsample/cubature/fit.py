@@ -100,7 +100,7 @@ def effort(size: int) -> Effort:
     if size <= 256:
         return Effort((2, 2, 2, 2, 8), 6, 8, 24)
     branching = (2, 4) if size <= 1024 else (2,)
-    return Effort(branching, 0, 5, 0, blocks=max(2, size // 512), sweeps=2 if size <= 1024 else 1)
+    return Effort(branching, 0, 5, 0, blocks=max(2, size // 256), sweeps=2 if size <= 1024 else 1)
 
 
 def parse_law(name: str) -> tuple[Literal["multiplicative", "additive"], float]:
@@ -359,7 +359,7 @@ _RIDGES = (3e-5, 2e-4, 1e-3)
 
 def _selection_networks(size: int) -> int:
     """Networks that points are chosen by: several for each point."""
-    return int(np.clip(64 * size, 4096, 16384))
+    return int(np.clip(64 * size, 4096, max(8192, 8 * size)))
 
 
 def _fit_rule(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -72,9 +73,9 @@ class Selection:
 
             begin = self.candidates.level_begin[-2]
             many = budget > 4 * _MOST_ROWS * self.costs[begin:].min()  # about a quarter goes into last inputs
-            return self._choose(budget, self._gram().__getitem__ if many else row)
+            return self._choose(budget, self._gram().__getitem__ if many else row, pool)
 
-    def _choose(self, budget: float, row: Callable[[int], NDArray[np.float32]]) -> Points:
+    def _choose(self, budget: float, row: Callable[[int], NDArray[np.float32]], pool: ThreadPoolExecutor) -> Points:
         points = self.candidates
         paths = points.ancestors
         count = len(points)
@@ -88,6 +89,14 @@ class Selection:
         left = np.einsum("cn,cn->c", self.feature, self.feature, dtype=np.float64)
         moment = self.moment.copy()
         rows = np.empty((64, count), dtype=np.float32)  # of the Cholesky factor
+        cuts = np.linspace(0, count, _PARTS + 1).astype(int)
+        parts = [slice(*ends) for ends in itertools.pairwise(cuts)]
+
+        def known(coefficients: NDArray[np.float32]) -> NDArray[np.float32]:
+            """Coefficients times the rows that there are."""
+            k = len(coefficients)
+            return np.concatenate(list(pool.map(lambda part: coefficients @ rows[:k, part], parts)))
+
         chosen: list[int] = []
         alive = np.ones(count, dtype=bool)
         spent = 0.0
@@ -100,7 +109,7 @@ class Selection:
             if k == len(rows):
                 rows = np.concatenate([rows, np.empty_like(rows)])
             pivot = np.sqrt(left[i] + self.ridge)
-            rows[k] = (row(i) - rows[:k, i] @ rows[:k]) / pivot
+            rows[k] = (row(i) - known(rows[:k, i])) / pivot
             moment -= rows[k] * (moment[i] / pivot)
             left = np.maximum(left - rows[k].astype(np.float64) ** 2, 0)
             spent += cost[i]
