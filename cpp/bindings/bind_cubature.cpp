@@ -168,8 +168,7 @@ void bind_cubature(py::module_& m) {
         .def("tangents", &tangents, "weights"_a, "hidden_size"_a, "outputs"_a, "inverse_scale"_a, "shift"_a,
              "coefficients"_a, "threads"_a = 1,
              "Derivatives (nodes, networks) of the sum of coefficient times feature; coefficients (features of all "
-             "leaves, "
-             "networks) or the same for all networks.");
+             "leaves, networks), or one of each for all networks.");
 
     py::class_<Cubature, std::shared_ptr<Cubature>>(m, "Cubature", "Points with a readout, immutable.")
         .def(py::init([](const Forest& forest, int hidden_size, int outputs, const Array<float>& inverse_scale,

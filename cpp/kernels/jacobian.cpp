@@ -25,15 +25,6 @@ OUTSAMPLE_INLINE Pair unpack(const std::uint32_t* words) {
     return {(vfloat)(w << 16), (vfloat)(w & 0xffff0000u)};
 }
 
-OUTSAMPLE_INLINE float total(vfloat v) {
-    float s[lanes];
-    store(s, v);
-#pragma GCC unroll 4
-    for (int h = lanes / 2; h; h /= 2)
-        for (int i = 0; i < h; ++i) s[i] += s[i + h];
-    return s[0];
-}
-
 // out[m][k] = inner product of network m and row k of a, of as many chunks.
 template <int K>
 void inner_products(const std::uint32_t* words, std::int64_t stride, int chunks, const float* a, float* out,
@@ -61,8 +52,13 @@ void inner_products(const std::uint32_t* words, std::int64_t stride, int chunks,
                 for (int k = 0; k < K; ++k) sum[m][k] += p.low * low[k] + p.high * high[k];
             }
         }
+    constexpr int sums = tile_networks * K, filled = (sums + lanes - 1) / lanes * lanes;
+    float lane_sums[filled * lanes], sums_of_lanes[filled];
     for (int m = 0; m < tile_networks; ++m)
-        for (int k = 0; k < K; ++k) out[m * out_stride + k] = total(sum[m][k]);
+        for (int k = 0; k < K; ++k) store(lane_sums + (m * K + k) * lanes, sum[m][k]);
+    add_lanes(lane_sums, sums, sums_of_lanes);
+    for (int m = 0; m < tile_networks; ++m)
+        for (int k = 0; k < K; ++k) out[m * out_stride + k] = sums_of_lanes[m * K + k];
 }
 
 // out[k] += sum over networks of r[m][k] times network m, C chunks.
@@ -104,71 +100,56 @@ void outer_products(const std::uint32_t* words, std::int64_t stride, int network
     }
 }
 
-// For K rows of coefficients, known at compile time within tiles.
+template <int K>
+struct Rows {
+    static constexpr int count = K;
+};
+
+// work(first, Rows<K>) for tiles of rows, as even as can be.
 template <class Work>
 OUTSAMPLE_INLINE void for_tiles(int rows, Work work) {
+    static_assert(tile_rows == 4);
     const int tiles = (rows + tile_rows - 1) / tile_rows;
-    for (int t = 0, k = 0; t < tiles; ++t) {
-        const int count = (rows - k) / (tiles - t);  // as even as can be
-        work(k, count);
-        k += count;
+    for (int t = 0, k = 0, count; t < tiles; ++t, k += count) {
+        count = (rows - k) / (tiles - t);
+        switch (count) {
+            case 1:
+                work(k, Rows<1>{});
+                break;
+            case 2:
+                work(k, Rows<2>{});
+                break;
+            case 3:
+                work(k, Rows<3>{});
+                break;
+            default:
+                work(k, Rows<4>{});
+        }
     }
 }
 
 void all_inner_products(const std::uint32_t* words, std::int64_t stride, int networks, int chunks, const float* a,
                         int rows, float* out) {
+    const std::int64_t length = std::int64_t(chunks) * jacobian_chunk;
     for (int m = 0; m < networks; m += tile_networks)
-        for_tiles(rows, [&](int k, int count) {
-            const auto* from = words + m * stride;
-            const float* with = a + k * std::int64_t(chunks) * jacobian_chunk;
-            float* to = out + m * rows + k;
-            switch (count) {
-                case 1:
-                    inner_products<1>(from, stride, chunks, with, to, rows);
-                    break;
-                case 2:
-                    inner_products<2>(from, stride, chunks, with, to, rows);
-                    break;
-                case 3:
-                    inner_products<3>(from, stride, chunks, with, to, rows);
-                    break;
-                default:
-                    inner_products<4>(from, stride, chunks, with, to, rows);
-            }
+        for_tiles(rows, [&](int k, auto tile) {
+            inner_products<tile.count>(words + m * stride, stride, chunks, a + k * length, out + m * rows + k, rows);
         });
-}
-
-template <int C>
-void some_outer_products(const std::uint32_t* words, std::int64_t stride, int networks, const float* r, int rows,
-                         float* out, std::int64_t length) {
-    for_tiles(rows, [&](int k, int count) {
-        const float* with = r + k;
-        float* to = out + k * length;
-        switch (count) {
-            case 1:
-                outer_products<1, C>(words, stride, networks, with, rows, to, length);
-                break;
-            case 2:
-                outer_products<2, C>(words, stride, networks, with, rows, to, length);
-                break;
-            case 3:
-                outer_products<3, C>(words, stride, networks, with, rows, to, length);
-                break;
-            default:
-                outer_products<4, C>(words, stride, networks, with, rows, to, length);
-        }
-    });
 }
 
 void all_outer_products(const std::uint32_t* words, std::int64_t stride, int networks, int chunks, const float* r,
                         int rows, float* out) {
     const std::int64_t length = std::int64_t(chunks) * jacobian_chunk;
-    int c = 0;
-    // Several chunks at once, so that there are enough independent sums of few rows.
-    for (; c + 2 <= chunks; c += 2)
-        some_outer_products<2>(words + c * half, stride, networks, r, rows, out + c * jacobian_chunk, length);
-    if (c < chunks)
-        some_outer_products<1>(words + c * half, stride, networks, r, rows, out + c * jacobian_chunk, length);
+    for_tiles(rows, [&](int k, auto tile) {
+        int c = 0;
+        // Two chunks at once, so that there are enough independent sums of few rows.
+        for (; c + 2 <= chunks; c += 2)
+            outer_products<tile.count, 2>(words + c * half, stride, networks, r + k, rows,
+                                          out + k * length + c * jacobian_chunk, length);
+        if (c < chunks)
+            outer_products<tile.count, 1>(words + c * half, stride, networks, r + k, rows,
+                                          out + k * length + c * jacobian_chunk, length);
+    });
 }
 
 }  // namespace

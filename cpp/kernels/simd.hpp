@@ -75,4 +75,31 @@ OUTSAMPLE_INLINE bool any(I mask) {
 #endif
 }
 
+// The sums of neighbouring lanes: of a in the lower half of the result, of b in the upper.
+OUTSAMPLE_INLINE vfloat add_neighbours(vfloat a, vfloat b) {
+#if defined(__AVX512F__)
+    return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30) +
+           __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+#elif defined(__AVX2__)
+    return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14) +
+           __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15);
+#else
+    return __builtin_shufflevector(a, b, 0, 2, 4, 6) + __builtin_shufflevector(a, b, 1, 3, 5, 7);
+#endif
+}
+
+// out[i] = sum of the lanes of in[i]. `in` has room for, and `out` gets, a multiple of `lanes` values.
+OUTSAMPLE_INLINE void add_lanes(const float* in, int count, float* out) {
+    for (int first = 0; first < count; first += lanes) {
+        vfloat part[lanes];
+#pragma GCC unroll 16
+        for (int i = 0; i < lanes; ++i) part[i] = load<vfloat>(in + (first + i) * lanes);
+#pragma GCC unroll 4
+        for (int size = lanes / 2; size > 0; size /= 2)
+#pragma GCC unroll 8
+            for (int i = 0; i < size; ++i) part[i] = add_neighbours(part[2 * i], part[2 * i + 1]);
+        store(out + first, part[0]);
+    }
+}
+
 }  // namespace outsample::OUTSAMPLE_ISA

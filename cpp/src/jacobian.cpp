@@ -41,10 +41,6 @@ void pack(const float* from, int columns, int networks, std::uint32_t* to, std::
 
 }  // namespace
 
-std::int64_t jacobian_scratch(const JacobianView& view, int networks) {
-    return std::int64_t(networks) * (2 + view.units);
-}
-
 Jacobian::Jacobian(int networks, int features, int inputs, int units, const float* phi, const float* tangent,
                    const float* g, const float* slope, const float* root)
     : networks_(networks), features_(features), inputs_(inputs), units_(units) {
@@ -80,7 +76,8 @@ void Jacobian::product(const float* along, const float* v, float* result) const 
     panel = panel / jacobian_networks * jacobian_networks;
 
     thread_local Scratch space;
-    float* at = space.floats(2 * size + jacobian_scratch(view, panel) + padded);
+    const std::int64_t scratch_size = std::int64_t(panel) * (2 + units_);
+    float* at = space.floats(2 * size + scratch_size + padded);
     std::fill(at, at + 2 * size, 0.f);
     const auto vector = [&](float* start) {
         float* end = start + (1 + units_) * length + inputs;
@@ -88,7 +85,7 @@ void Jacobian::product(const float* along, const float* v, float* result) const 
     };
     JacobianVector in = vector(at), out = vector(at + size);
     float* scratch = at + 2 * size;
-    float* padded_v = scratch + jacobian_scratch(view, panel);
+    float* padded_v = scratch + scratch_size;
     if (along) {
         const float* from = along;
         in.intercept = *from++;

@@ -62,11 +62,8 @@ class Jacobian {
     std::vector<float> g_, slope_, root_;
 };
 
-// Floats of scratch space for `networks` networks.
-std::int64_t jacobian_scratch(const JacobianView& view, int networks);
-
 // Adds J' v of the networks from `first` on (a multiple of jacobian_networks of them) to `result`. v is J times `along`
-// if that is not null, else `v`.
+// if that is not null, else `v`. scratch: networks x (2 + units).
 OUTSAMPLE_DECLARE_KERNEL(void, jacobian_product,
                          (const JacobianView& view, int first, int networks, const JacobianVector* along,
                           const float* v, float* scratch, JacobianVector& result))

@@ -56,13 +56,14 @@ class _JacobianBlock:
     derivatives: _core.Jacobian
     residual: NDArray[np.float32]
     squares: tuple[Floats, ...]  # sums over networks: of hidden units, of their biases, of inputs
-    some: tuple[NDArray[np.float32], NDArray[np.float32]] | None  # features and derivatives themselves
+    kept: tuple[NDArray[np.float32], NDArray[np.float32]] | None  # features, and derivatives with respect to inputs
 
 
 class _Jacobian:
     """All derivatives at a rule, in blocks of networks that threads work on side by side.
 
-    Sums over blocks are taken in order, so that they do not depend on the number of threads.
+    Those of the first ``some`` networks are kept in full precision, too. Sums over blocks are taken in order, so that
+    they do not depend on the number of threads.
     """
 
     def __init__(self, rule: Rule, data: TrainingSet, pool: ThreadPoolExecutor, some: int = 0) -> None:
@@ -94,7 +95,7 @@ class _Jacobian:
 
     def some(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Features and derivatives with respect to inputs of the networks that they were kept of, in place of all."""
-        kept = [block.some for block in self.blocks if block.some]
+        kept = [block.kept for block in self.blocks if block.kept]
         phi, tangent = (np.concatenate(parts, axis=1) for parts in zip(*kept, strict=True))
         factor = np.float32(np.sqrt(len(self.data) / phi.shape[1]))
         phi *= factor
@@ -230,22 +231,30 @@ class GaussNewton:
 
     def _step(self, rule: Rule, data: TrainingSet, fresh: bool) -> tuple[Floats, Floats]:
         with ThreadPoolExecutor(data.threads) as pool:
-            fresh = fresh or self._preconditioner is None
-            jacobian = _Jacobian(rule, data, pool, _PRECONDITIONER_NETWORKS if fresh else 0)
-            return self._solve(rule, jacobian)
+            if fresh or self._preconditioner is None:
+                # The networks are in random order: some of them do for a preconditioner.
+                jacobian = _Jacobian(rule, data, pool, _PRECONDITIONER_NETWORKS)
+                self._preconditioner = self._inverses(jacobian)
+            else:
+                jacobian = _Jacobian(rule, data, pool)
+            return self._solve(rule, jacobian, *self._preconditioner)
 
-    def _solve(self, rule: Rule, jacobian: _Jacobian) -> tuple[Floats, Floats]:
+    def _inverses(self, jacobian: _Jacobian) -> tuple[_Inverse, _Inverse]:
+        """Of the damped blocks for the features and for the inputs."""
+        phi, tangent = jacobian.some()
+        t_mean = np.einsum("qm,qm->q", tangent, tangent)
+        ridges = (
+            np.full(len(phi), self.decay + 1e-6 + self.damping),
+            self.damping * t_mean + 1e-3 * t_mean.mean() + 1e-12,
+        )
+        inverses = jacobian.pool.map(approximate_inverse, (phi, tangent), ridges)
+        return next(inverses), next(inverses)
+
+    def _solve(
+        self, rule: Rule, jacobian: _Jacobian, feature_inverse: _Inverse, input_inverse: _Inverse
+    ) -> tuple[Floats, Floats]:
         p, u = len(rule.linear), rule.units
         g_square, slope_square, t_square = jacobian.squares
-        if jacobian.blocks[0].some or self._preconditioner is None:
-            # The networks are in random order: some of them do for a preconditioner.
-            phi, tangent = jacobian.some()
-            t_mean = np.einsum("qm,qm->q", tangent, tangent)
-            ridges = np.full(p, self.decay + 1e-6 + self.damping), self.damping * t_mean + 1e-3 * t_mean.mean() + 1e-12
-            inverses = jacobian.pool.map(approximate_inverse, (phi, tangent), ridges)
-            self._preconditioner = next(inverses), next(inverses)
-        feature_inverse, input_inverse = self._preconditioner
-
         penalty = self.penalties(rule)
         damp = self.damping * np.concatenate(
             [[0.0], np.ones(p), g_square, slope_square, np.repeat(slope_square, p), t_square + 1e-3 * t_square.mean()]

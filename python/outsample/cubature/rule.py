@@ -73,7 +73,7 @@ class Rule:
     def tangents(
         self, weights: NDArray[np.float32], hidden_size: int, outputs: int, slope: NDArray[np.float32]
     ) -> NDArray[np.float32]:
-        """Derivatives (nodes, networks) of standardised values, given those of `read` (units, networks) times out."""
+        """Derivatives (nodes, networks) of standardised values, given those by the units' biases (units, networks)."""
         coefficients = (self.linear / self.sd).astype(np.float32)
         if self.units:
             rows = np.concatenate([coefficients[None], (self.hidden / self.sd).astype(np.float32)])
