@@ -326,3 +326,12 @@ def test_order_statistics_against_sampling():
 def test_bad_settings(estimator, text):
     with pytest.raises(ValueError, match=text):
         estimator.estimate(random_rnn(4, 3), 10**6)
+
+
+def test_subnormal_numbers_still_count_after_propagation(isa):
+    # Kernels take them for 0; the caller's arithmetic must not.
+    model = random_rnn(16, 10)
+    osp.CellPropagation().estimate(model, budget=256)
+    gaussian.propagate(model)
+    assert np.float32(1e-40) * np.float32(0.5) > 0
+    assert (np.full(64, 1e-310) * 0.5 > 0).all()

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "outsample/parallel.hpp"
+#include "outsample/subnormals.hpp"
 
 namespace outsample {
 
@@ -66,6 +67,7 @@ void run(const Network& network, const CellPlan& plan, int order, double* value,
     const std::int64_t n = network.seq_len, d = network.hidden_size;
     const auto& blocks = plan.blocks();
     parallel_for(static_cast<std::int64_t>(blocks.size()), 1, threads, [&](std::int64_t first, std::int64_t last) {
+        const FlushSubnormals flush;  // probabilities of far labels
         int most = 0;
         for (std::int64_t b = first; b < last; ++b) most = std::max(most, blocks[b].count);
         const std::int64_t size = propagation_scratch(network.hidden_size, network.output_size, order, most);
