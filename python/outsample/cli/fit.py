@@ -30,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sizes", nargs="+", type=int, default=list(DEFAULT_SIZES), metavar="S", help="budgets in forward passes"
     )
-    parser.add_argument("--networks", type=int, default=262144, help="noisy copies to fit on (default %(default)s)")
+    parser.add_argument("--networks", type=int, default=196608, help="noisy copies to fit on (default %(default)s)")
     parser.add_argument("--samples", type=int, default=16384, help="points per label (default %(default)s)")
     parser.add_argument(
         "--calibration", type=int, default=32768, help="further copies for the error (default %(default)s)"

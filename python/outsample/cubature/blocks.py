@@ -11,7 +11,7 @@ from outsample.cubature.gauss_newton import GaussNewton
 from outsample.cubature.rule import Rule, TrainingSet, best_outer_layer
 
 #: Networks per feature of all blocks in the regressions of the last sweep, if there are as many.
-_NETWORKS_PER_FEATURE = 10
+_NETWORKS_PER_FEATURE = 20
 
 
 def train_in_blocks(

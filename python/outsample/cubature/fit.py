@@ -98,9 +98,9 @@ def effort(size: int) -> Effort:
     if size <= 64:
         return Effort((2, 2, 2, 2, 2, 2, 8), 8, 6, 40, starts=4 if size <= 16 else 2)
     if size <= 256:
-        return Effort((2, 2, 2, 2, 8), 6, 8, 24)
+        return Effort((2, 2, 2, 2, 8), 6, 6, 20)
     branching = (2, 4) if size <= 1024 else (2,)
-    return Effort(branching, 0, 5, 0, blocks=max(2, size // 256), sweeps=2 if size <= 1024 else 1)
+    return Effort(branching, 0, 4, 0, blocks=max(4, size // 256), sweeps=2 if size <= 1024 else 1)
 
 
 def parse_law(name: str) -> tuple[Literal["multiplicative", "additive"], float]:
@@ -359,7 +359,7 @@ _RIDGES = (3e-5, 2e-4, 1e-3)
 
 def _selection_networks(size: int) -> int:
     """Networks that points are chosen by: several for each point."""
-    return int(np.clip(64 * size, 4096, max(8192, 8 * size)))
+    return int(np.clip(64 * size, 4096, max(8192, 6 * size)))
 
 
 def _fit_rule(
@@ -402,7 +402,7 @@ def _fit_rule(
 
     if plan.blocks > 1:
         points, rng = chosen(0)
-        rule = linear_rule(points, used.part(slice(8 * 3 * len(points))), ridge=3e-4)
+        rule = linear_rule(points, used.part(slice(6 * 3 * len(points))), ridge=3e-4)
         return train_in_blocks(
             with_features(rule, used, features), used, watch, blocks=plan.blocks, sweeps=plan.sweeps,
             steps=plan.linear_steps, decay=plan.decay, batch=plan.batch, ridges=_RIDGES, rng=rng,
@@ -433,7 +433,7 @@ def fit_cubature(
     *,
     noise: Noise | None = None,
     sizes: Sequence[int] = DEFAULT_SIZES,
-    networks: int = 262144,
+    networks: int = 196608,
     samples: int = 16384,
     calibration: int = 32768,
     candidates: int = 16384,
@@ -460,7 +460,7 @@ def fit_cubature(
         `DEFAULT_NOISE`.
     sizes : sequence of int, default (8, 32, 128, 512, 2048)
         Budgets, in forward passes, readout included.
-    networks : int, default 262144
+    networks : int, default 196608
         Noisy copies to fit on.
     samples : int, default 16384
         Points per label, even.
