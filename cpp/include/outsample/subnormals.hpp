@@ -12,7 +12,7 @@ namespace outsample {
 class FlushSubnormals {
   public:
 #if defined(__x86_64__)
-    FlushSubnormals() : before_(_mm_getcsr()) { _mm_setcsr(before_ | 0x8040); }  // flush results, and operands
+    FlushSubnormals() : before_(_mm_getcsr()) { _mm_setcsr(before_ | _MM_FLUSH_ZERO_ON | denormals_are_zero); }
     ~FlushSubnormals() { _mm_setcsr(before_); }
 #elif defined(__aarch64__)
     FlushSubnormals() {
@@ -29,6 +29,7 @@ class FlushSubnormals {
 
   private:
 #if defined(__x86_64__)
+    static constexpr unsigned denormals_are_zero = 0x40;  // named in the headers of SSE3 only
     unsigned before_;
 #elif defined(__aarch64__)
     unsigned long before_;

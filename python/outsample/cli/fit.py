@@ -8,7 +8,7 @@ from typing import Any
 
 import outsample as osp
 from outsample.cli import _advice, _arguments
-from outsample.cubature import DEFAULT_NOISE, DEFAULT_SIZES
+from outsample.cubature import DEFAULT_NETWORKS, DEFAULT_NOISE, DEFAULT_SIZES
 
 NAME = "fit"
 HELP = "prepare advice for a trained network, for the method empirical-cubature"
@@ -30,7 +30,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sizes", nargs="+", type=int, default=list(DEFAULT_SIZES), metavar="S", help="budgets in forward passes"
     )
-    parser.add_argument("--networks", type=int, default=196608, help="noisy copies to fit on (default %(default)s)")
+    parser.add_argument(
+        "--networks", type=int, default=DEFAULT_NETWORKS, help="noisy copies to fit on (default %(default)s)"
+    )
     parser.add_argument("--samples", type=int, default=16384, help="points per label (default %(default)s)")
     parser.add_argument(
         "--calibration", type=int, default=32768, help="further copies for the error (default %(default)s)"

@@ -39,6 +39,8 @@ DEFAULT_NOISE: dict[str, float] = {
     "add-0.005": 0.2,
 }
 DEFAULT_SIZES = (8, 32, 128, 512, 2048)
+#: Noisy copies to fit on: as many as five sizes can use in some 20 minutes of two cores.
+DEFAULT_NETWORKS = 196608
 
 
 @dataclass(frozen=True)
@@ -433,7 +435,7 @@ def fit_cubature(
     *,
     noise: Noise | None = None,
     sizes: Sequence[int] = DEFAULT_SIZES,
-    networks: int = 196608,
+    networks: int = DEFAULT_NETWORKS,
     samples: int = 16384,
     calibration: int = 32768,
     candidates: int = 16384,
