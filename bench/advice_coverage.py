@@ -21,7 +21,7 @@ import numpy as np
 import outsample as osp
 from outsample.advice import Advice
 from outsample.cli._arguments import integer, load_model
-from outsample.cubature.fit import parse_law
+from outsample.cubature.copies import parse_law
 from outsample.cubature.labels import moments
 from outsample.estimators.empirical_cubature import AdviceWarning
 from outsample.seeding import domain_seed
@@ -70,7 +70,7 @@ def main() -> None:
     print("| size | law | covers | in 1 | error / stated | median stated | equivalent samples | label noise |")
     print("|--:|---|--:|--:|--:|--:|--:|--:|")
     rows = []
-    for law in advice.record["noise"]:
+    for law in advice.laws:
         kind, scale = parse_law(law)
         copies = osp.NoiseEnsemble(model, kind, scale=scale, size=args.copies, seed=SEED, role="evaluation")
         truth, plain = labelled(copies, args.samples, args.threads)

@@ -12,7 +12,8 @@ import numpy as np
 
 import outsample as osp
 from outsample._progress import Progress
-from outsample.cubature.fit import _Folder, _label, noisy_copies
+from outsample.cubature.copies import label, noisy_copies
+from outsample.cubature.folder import Folder
 from outsample.cubature.points import Points
 from outsample.cubature.rule import FEATURES, TrainingSet, best_outer_layer, plain_rule
 
@@ -35,8 +36,8 @@ def main() -> None:
     with Progress(sum(counts), "labels") as bar:
         for seed, count in enumerate(counts, 10**6):
             weights, _ = noisy_copies(model, [arguments.law], np.ones(1), count, seed)
-            halves, _ = _label(
-                model, weights, arguments.samples, seed, arguments.threads, _Folder(None, {}), "labels", bar
+            halves, _ = label(
+                model, weights, arguments.samples, seed, arguments.threads, Folder(None, {}), "labels", bar
             )
             sets.append((weights, halves))
     data, watch, test = (

@@ -35,33 +35,44 @@ def trained(folder: Path, shape: _Shape, sequences: int, seed: int) -> osp.RNN:
     return model
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_training_options(parser: argparse.ArgumentParser) -> None:
+    """Options that say which networks `accurate_networks` trains."""
     parser.add_argument("--task", required=True)
     parser.add_argument("--hidden-size", type=int, required=True)
     parser.add_argument("--seq-len", type=int, required=True)
     parser.add_argument(
-        "--train", nargs=3, type=integer, action="append", metavar=("SEQUENCES", "SEED", "COUNT"),
-        help="train networks from so many seeds, this one on; may be given more than once (default 2^25 5001 30)",
+        "--train", nargs=3, type=integer, action="append", required=True, metavar=("SEQUENCES", "SEED", "COUNT"),
+        help="train networks from so many seeds, this one on; may be given more than once",
     )  # fmt: skip
     parser.add_argument("--least-accuracy", type=float, default=0.0)
+    parser.add_argument("--folder", type=Path, required=True, help="where trained networks are kept")
+
+
+def accurate_networks(args: argparse.Namespace) -> tuple[list[osp.RNN], int]:
+    """Those that are accurate enough, and the sequences that all of them were trained on."""
+    args.folder.mkdir(parents=True, exist_ok=True)
+    networks, total = [], 0
+    for sequences, first, count in args.train:
+        for seed in range(first, first + count):
+            model = trained(args.folder, (args.task, args.hidden_size, args.seq_len), sequences, seed)
+            total += sequences
+            if measure(model, 1 << 16, seed)[0] >= args.least_accuracy:
+                networks.append(model)
+    return networks, total
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_training_options(parser)
     parser.add_argument("--zoo", action="store_true", help="fit on shipped networks, too, but for held-out ones")
-    parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--output", required=True)
     parser.add_argument("--sizes", type=int, nargs="+", default=list(TRANSFER_SIZES))
     parser.add_argument("--copies", type=int, default=240)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     output = _advice.output_of(args)
-    args.folder.mkdir(parents=True, exist_ok=True)
+    networks, total = accurate_networks(args)
     shape = args.task, args.hidden_size, args.seq_len
-    networks, total = [], 0
-    for sequences, first, count in args.train or [(2**25, 5001, 30)]:
-        for seed in range(first, first + count):
-            model = trained(args.folder, shape, sequences, seed)
-            total += sequences  # those that are not taken, too
-            if measure(model, 1 << 16, seed)[0] >= args.least_accuracy:
-                networks.append(model)
     for entry in osp.zoo.table() if args.zoo else ():
         if (entry.task, entry.hidden_size, entry.seq_len) == shape and entry.name not in HELD_OUT:
             networks.append(osp.zoo.load(entry.name))

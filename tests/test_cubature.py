@@ -15,10 +15,14 @@ import scipy.stats
 import outsample as osp
 from conftest import random_rnn
 from outsample import _core
+from outsample._progress import Progress
 from outsample.advice import AdviceSize
 from outsample.cli import main
-from outsample.cubature import Effort, fit, selection
+from outsample.cubature import Effort, calibration, fit, selection
+from outsample.cubature import labels as labelling
 from outsample.cubature.blocks import train_in_blocks
+from outsample.cubature.copies import label
+from outsample.cubature.folder import Folder
 from outsample.cubature.gauss_newton import GaussNewton, approximate_inverse
 from outsample.cubature.labels import label_forwards, labels, moments, order_statistics_inputs
 from outsample.cubature.points import Points, random_points
@@ -39,6 +43,7 @@ SMALL = {
     "networks": 1024,
     "samples": 16384,
     "calibration": 512,
+    "calibration_samples": 16384,
     "candidates": 256,
     "efforts": {4: Effort((2, 4), 4, 2, 6), 12: Effort((4,), 0, 3, 0)},
 }
@@ -617,7 +622,7 @@ def test_fit_resumes(model, advice, tmp_path, monkeypatch):
     monkeypatch.setattr(fit, "_fit_rule", stop_at_second)
     with pytest.raises(KeyboardInterrupt):
         osp.fit_cubature(model, **SMALL, folder=folder)
-    monkeypatch.setattr(fit.labelling, "labels", lambda *_: pytest.fail("labels are finished"))
+    monkeypatch.setattr(labelling, "labels", lambda *_: pytest.fail("labels are finished"))
     resumed = osp.fit_cubature(model, **SMALL, folder=folder)
     assert calls == [4, 12, 12]
     np.testing.assert_array_equal(resumed.sizes[12].arrays["x"], advice.sizes[12].arrays["x"])
@@ -670,7 +675,8 @@ def test_the_best_of_several_starts_goes_on(model, monkeypatch):
 
 def test_stages_of_another_version_are_refused(model, tmp_path):
     record = tmp_path / "settings.json"
-    settings = {**SMALL, "sizes": (4,), "networks": 256, "samples": 64, "calibration": 64, "folder": tmp_path}
+    settings = {**SMALL, "sizes": (4,), "networks": 256, "samples": 64, "calibration": 64, "calibration_samples": 64,
+                "folder": tmp_path}  # fmt: skip
     osp.fit_cubature(model, **settings)
     record.write_text(record.read_text().replace('"format": 2', '"format": 1'))
     with pytest.raises(ValueError, match="of another version"):
@@ -680,14 +686,14 @@ def test_stages_of_another_version_are_refused(model, tmp_path):
 def test_partial_labels_are_finished(model, tmp_path):
     weights = rows(copies(model, 600))
     settings = {"a": 1}
-    whole = fit.Folder(tmp_path / "whole", settings)
-    bar = fit.Progress(1, "x", enabled=False)
-    want, _ = fit._label(model, weights, 256, 3, 1, whole, "set", bar)
-    part = fit.Folder(tmp_path / "part", settings)
+    whole = Folder(tmp_path / "whole", settings)
+    bar = Progress(1, "x", enabled=False)
+    want, _ = label(model, weights, 256, 3, 1, whole, "set", bar)
+    part = Folder(tmp_path / "part", settings)
     half = want.copy()
     half[:, 256:] = np.nan
     part.save("set", halves=half, seconds=5.0)
-    got, seconds = fit._label(model, weights, 256, 3, 1, part, "set", bar)
+    got, seconds = label(model, weights, 256, 3, 1, part, "set", bar)
     np.testing.assert_array_equal(got, want)
     assert seconds > 5
 
@@ -699,6 +705,8 @@ def test_partial_labels_are_finished(model, tmp_path):
         ({"noise": {"mul-0.1": -1.0}}, "positive shares"),
         ({"networks": 3}, "networks"),
         ({"samples": 2049}, "even"),
+        ({"calibration": 31}, "at least 16 copies"),
+        ({"calibration_samples": 2049}, "even"),
         ({"sizes": ()}, "sizes"),
         ({"sizes": (0,)}, "sizes"),
         ({"threads": 0}, "threads"),
@@ -845,7 +853,9 @@ def test_sketch_measures_noise_and_its_kind(advice, model):
     chosen = np.abs(weights[size.sketch["index"]])
     half = len(chosen) // 2
     assert chosen[:half].max() <= chosen[half:].min()
-    assert 3 * chosen.size <= 0.75 * model.forward_multiply_adds or len(chosen) == 8
+    assert chosen.shape == (18, 1)  # single weights
+    assert len(np.unique(chosen)) == 18
+    assert calibration.sketch_cost(size.sketch) <= model.forward_multiply_adds
     for scale in (0.003, 0.05):
         levels = np.array([size.core.noise(m._network) for m in copies(model, 400, scale)])
         np.testing.assert_allclose(np.sqrt(levels.mean(axis=0)), scale, rtol=0.15)
@@ -855,6 +865,55 @@ def test_sketch_measures_noise_and_its_kind(advice, model):
     many = size.core.evaluate_many([m._network for m in additive])
     stated = standard_errors(many[:, 2], many[:, 3], size.sketch["laws"], size.sketch["levels"], size.arrays["error"])
     np.testing.assert_allclose(many[:, 1], stated, rtol=1e-5)
+
+
+def test_sketches_of_large_networks_have_sums_of_three_weights():
+    model = random_rnn(8, 5)
+    sketch = calibration.make_sketch(model, np.random.default_rng(0))
+    assert sketch["index"].shape == (32, 3)
+    assert calibration.sketch_cost(sketch) <= 0.5 * model.forward_multiply_adds
+    weights = np.concatenate([model.W_hh.ravel(), model.W_hi, model.W_oh.ravel()])
+    np.testing.assert_allclose(sketch["sum"], (sketch["sign"] * weights[sketch["index"]]).sum(axis=1), rtol=1e-6)
+
+
+def test_calibration_under_another_law(model, advice, tmp_path, monkeypatch):
+    # Three times the noise that the advice was fitted on: a large error, and stated to be so.
+    settings = {"noise": "mul-0.15", "calibration": 512, "samples": 4096, "folder": tmp_path}
+    again = osp.calibrate_cubature(model, advice, **settings)
+    assert again.laws == ["mul-0.15"]
+    assert advice.laws == ["mul-0.05", "add-0.03"]
+    assert again.record["forwards"] > advice.record["forwards"]
+    ensemble = list(osp.NoiseEnsemble(model, scale=0.15, size=400, seed=5))
+    truth = np.array([osp.ExactIntegration().estimate(m, 10**6).value for m in ensemble])
+    for budget, size in advice.sizes.items():
+        np.testing.assert_array_equal(again.sizes[budget].arrays["x"], size.arrays["x"])
+        estimates = osp.EmpiricalCubature(advice=again).estimate_many(ensemble, budget)
+        z = [(e.value - t) / e.standard_error for e, t in zip(estimates, truth, strict=True)]
+        assert np.sqrt(np.mean(np.square(z))) == pytest.approx(1, abs=0.25)
+    monkeypatch.setattr(calibration.labelling, "labels", lambda *_: pytest.fail("labels are finished"))
+    osp.calibrate_cubature(model, again, **settings).save(tmp_path / "again.npz")
+    loaded = osp.load_advice(tmp_path / "again.npz")
+    for budget, size in again.sizes.items():
+        np.testing.assert_array_equal(loaded.sizes[budget].arrays["error"], size.arrays["error"])
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"noise": "mul"}, "law of noise"),
+        ({"calibration": 31}, "calibration must give every law at least 16 copies, got 31"),
+        ({"samples": 63}, "samples must be even and at least 64, got 63"),
+        ({"threads": 0}, "threads must be at least 1, got 0"),
+        ({"seed": -1}, "seed must be at least 0, got -1"),
+        ({"advice": "transferred_2nd_argmax_16_10"}, "advice must be for this network"),
+        ({"model": random_rnn(4, 3, seed=4)}, "advice must be for this network"),
+    ],
+)
+def test_calibration_checks_its_arguments(model, advice, change, text):
+    with pytest.raises(ValueError, match=text):
+        osp.calibrate_cubature(**{"model": model, "advice": advice, **change})
+    with pytest.raises(TypeError, match="RNN"):
+        osp.calibrate_cubature("model.npz", advice)
 
 
 def test_errors_are_free_of_label_noise():
@@ -868,7 +927,7 @@ def test_errors_are_free_of_label_noise():
     order = rng.permutation(40000)
     errors = (bias + deviation[law] * rng.standard_normal(40000))[order] + noise
     want = np.sqrt(deviation**2 + [5e-3**2, 0])
-    assert fit._errors(errors, law[order], 2) == pytest.approx(want, rel=0.1)
+    assert calibration.errors(errors, law[order], 2) == pytest.approx(want, rel=0.1)
 
 
 def test_fit_of_the_median_task_against_exact_truth(tmp_path):
@@ -926,13 +985,19 @@ def test_command(model, tmp_path, capsys):
     source, output = tmp_path / "net.npz", tmp_path / "advice.npz"
     np.savez(source, W_hh=model.W_hh, W_hi=model.W_hi, W_oh=model.W_oh)
     arguments = ["fit", str(source), "--output", str(output), "--noise", "mul-0.05", "--sizes", "4",
-                 "--networks", "512", "--samples", "512", "--calibration", "128", "--candidates", "64",
-                 "--json"]  # fmt: skip
+                 "--networks", "512", "--samples", "512", "--calibration", "128", "--calibration-samples", "512",
+                 "--candidates", "64", "--json"]  # fmt: skip
     assert main(arguments) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["sizes"][0]["forwards"] <= 4
     assert osp.load_advice(output).name == "net"
     assert main([*arguments[:2], "--output", "advice.txt"]) == 2
+    again = tmp_path / "again.npz"
+    arguments = ["calibrate", str(source), str(output), "--output", str(again), "--noise", "mul-0.02", "--calibration",
+                 "64", "--samples", "512", "--json"]  # fmt: skip
+    assert main(arguments) == 0
+    assert list(json.loads(capsys.readouterr().out)["sizes"][0]["equivalent_samples"]) == ["mul-0.02"]
+    assert osp.load_advice(again).laws == ["mul-0.02"]
 
 
 def test_shipped_advice_is_good():

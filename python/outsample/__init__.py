@@ -4,7 +4,7 @@ from outsample import _core, gaussian, zoo
 from outsample._build import build_info, use_isa
 from outsample.advice import Advice, load_advice, shipped_advice
 from outsample.comparison import compare
-from outsample.cubature import fit_cubature
+from outsample.cubature import calibrate_cubature, fit_cubature
 from outsample.estimators import (
     ESTIMATORS,
     AdviceCost,
@@ -75,6 +75,7 @@ __all__ = [
     "Transformer",
     "Truth",
     "build_info",
+    "calibrate_cubature",
     "compare",
     "confusion_matrix",
     "explain",

@@ -29,7 +29,8 @@ For all sizes together there are
 ============================= =================== ==============================================================
 array                         shape               meaning
 ============================= =================== ==============================================================
-sketch/index, sketch/sign     (groups, 3)         signed sums of three weights each, the first half of small ones
+sketch/index, sketch/sign     (groups, 3)         signed sums of three weights each, the first half of small ones;
+                              or (groups, 1)      single weights, of networks with few
 sketch/sum, sketch/scale      (groups,)           these sums of the trained network, and roots of sums of squares
 sketch/laws                   (laws, 5)           for each law: means of the log noise of small and of large weights,
                                                   and a, b, c such that a s and b s + c l are independent and standard
@@ -38,7 +39,7 @@ sketch/levels                 (3, 2)              least and largest log noise: o
 ============================= =================== ==============================================================
 
 The weights of the network are not in the file, only the sums of the sketch: enough to tell how much noise a copy has,
-and copies from other networks.
+and copies from other networks. Of networks with fewer than 64 weights most of the weights are.
 
 *Transferred* advice (``"transferred": true`` in the record, `outsample.cubature.transfer`) is for networks of a shape
 that it was not fitted on. Its margins are relative, z = margin x inverse_scale / (mean over points of |margin| x
@@ -175,6 +176,11 @@ class Advice:
     def name(self) -> str:
         """Name of the advised network."""
         return str(self.record["name"])
+
+    @property
+    def laws(self) -> list[str]:
+        """Laws of noise that the standard error holds for."""
+        return list(self.record.get("laws", self.record["noise"]))
 
     @property
     def transferred(self) -> bool:

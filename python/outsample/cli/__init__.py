@@ -14,10 +14,21 @@ from types import ModuleType
 from typing import Any
 
 import outsample
-from outsample.cli import challenge, compare, estimate, fit, fit_transferred, info, surprise, train, zoo
+from outsample.cli import calibrate, challenge, compare, estimate, fit, fit_transferred, info, surprise, train, zoo
 
 #: In the order of ``outsample --help``.
-COMMANDS: tuple[ModuleType, ...] = (challenge, estimate, compare, fit, fit_transferred, train, surprise, zoo, info)
+COMMANDS: tuple[ModuleType, ...] = (
+    challenge,
+    estimate,
+    compare,
+    fit,
+    fit_transferred,
+    calibrate,
+    train,
+    surprise,
+    zoo,
+    info,
+)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -8,7 +8,13 @@ from typing import Any
 
 import outsample as osp
 from outsample.cli import _advice, _arguments
-from outsample.cubature import DEFAULT_NETWORKS, DEFAULT_NOISE, DEFAULT_SIZES
+from outsample.cubature import (
+    CALIBRATION_COPIES,
+    CALIBRATION_SAMPLES,
+    DEFAULT_NETWORKS,
+    DEFAULT_NOISE,
+    DEFAULT_SIZES,
+)
 
 NAME = "fit"
 HELP = "prepare advice for a trained network, for the method empirical-cubature"
@@ -35,7 +41,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--samples", type=int, default=16384, help="points per label (default %(default)s)")
     parser.add_argument(
-        "--calibration", type=int, default=32768, help="further copies for the error (default %(default)s)"
+        "--calibration", type=int, default=CALIBRATION_COPIES, help="further copies for the error (default %(default)s)"
+    )
+    parser.add_argument(
+        "--calibration-samples",
+        type=int,
+        default=CALIBRATION_SAMPLES,
+        help="points per label of these (default %(default)s)",
     )
     parser.add_argument("--candidates", type=int, default=16384, help="candidate points per size (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default %(default)s)")
@@ -60,6 +72,7 @@ def run(args: argparse.Namespace) -> Any:
         networks=args.networks,
         samples=args.samples,
         calibration=args.calibration,
+        calibration_samples=args.calibration_samples,
         candidates=args.candidates,
         seed=args.seed,
         folder=args.folder,

@@ -29,7 +29,7 @@ from outsample import _core, low_discrepancy
 from outsample._progress import Progress
 from outsample.advice import Advice, AdviceSize
 from outsample.cubature import labels as labelling
-from outsample.cubature.fit import Noise, mixture, noisy_copies
+from outsample.cubature.copies import Noise, mixture, noisy_copies
 from outsample.cubature.folder import Folder
 from outsample.cubature.points import Points
 from outsample.cubature.rule import gelu
