@@ -168,10 +168,16 @@ OUTSAMPLE_INLINE void sort_registers(vfloat* key) {
     }
 }
 
+// Low bits of a key that hold the number of its breakpoint, known at compile time for most walks.
+template <int Width>
+OUTSAMPLE_INLINE int number_bits(const LastStep& step) {
+    return Width == 8 ? 15 : Width == 16 ? 31 : Width == 32 ? 63 : step.number_mask;
+}
+
 // A place on the last input's line, with a number in its low bits, which moves it by 2e-6 of itself for d = 16.
-OUTSAMPLE_INLINE vfloat numbered(const LastStep& step, vfloat at, int number) {
+OUTSAMPLE_INLINE vfloat numbered(int bits, vfloat at, int number) {
     at = min(max(at, broadcast(-last_range)), broadcast(last_range));
-    return (vfloat)((((vint)at + (step.number_mask + 1) / 2) & ~step.number_mask) | number);
+    return (vfloat)((((vint)at + (bits + 1) / 2) & ~bits) | number);
 }
 
 // Sorts the walk_size(d) + 2 keys.
@@ -368,7 +374,8 @@ vfloat right_probability(const LastStep& step, const float* c, const float* star
     const int stride = step.stride;
     vint walked_here{};
     const vfloat bottom = broadcast(-last_range), top = broadcast(last_range);
-    const vint number_mask = broadcast(step.number_mask), place_mask = ~number_mask;
+    const int bits_of_number = number_bits<Width>(step);
+    const vint number_mask = broadcast(bits_of_number), place_mask = ~number_mask;
     float* key = work;
     Pieces pieces(key + (keys + 1) * lanes);
     float* lines = key + 3 * (keys + 1) * lanes;
@@ -376,19 +383,22 @@ vfloat right_probability(const LastStep& step, const float* c, const float* star
 
     // Between these two places, if they are in order, no unit that matters is active.
     vfloat asleep_from = bottom, asleep_to = top;
+    const float* root = step.root;  // the compiler cannot know that the keys are none of these
+    const Unit* kind = step.kind;
     for (int k = 0; k < d; ++k) {
         const vfloat ck = load<vfloat>(c + k * block);
-        const vfloat at = ck * broadcast(step.root[k]);
-        store(key + k * lanes, numbered(step, at, k));
-        if (step.kind[k] == Unit::wakes)
+        const vfloat at = ck * broadcast(root[k]);
+        store(key + k * lanes, numbered(bits_of_number, at, k));
+        if (kind[k] == Unit::wakes)
             asleep_to = min(asleep_to, at);
-        else if (step.kind[k] == Unit::falls_asleep)
+        else if (kind[k] == Unit::falls_asleep)
             asleep_from = max(asleep_from, at);
-        else if (step.kind[k] == Unit::constant)
+        else if (kind[k] == Unit::constant)
             asleep_to = select(less(vfloat{}, ck), bottom, asleep_to);
     }
-    for (int k = d; k < size; ++k) store(key + k * lanes, numbered(step, top, k));
-    const vfloat before_key = numbered(step, before, size), after_key = numbered(step, after, size + 1);
+    for (int k = d; k < size; ++k) store(key + k * lanes, numbered(bits_of_number, top, k));
+    const vfloat before_key = numbered(bits_of_number, before, size),
+                 after_key = numbered(bits_of_number, after, size + 1);
     store(key + size * lanes, before_key);
     store(key + (size + 1) * lanes, after_key);
     store(key + keys * lanes, top);

@@ -63,14 +63,15 @@ vfloat expected_square(const LastStep& step, const float* c, const float* start,
                        vint count_me, vint& walked, float* work) {
     const int d = Full ? Width : step.d, size = Width ? Width : d;
     const vfloat bottom = broadcast(-last_range), top = broadcast(last_range), share = broadcast(median.share);
-    const vint number_mask = broadcast(step.number_mask), place_mask = ~number_mask;
+    const int bits_of_number = number_bits<Width>(step);
+    const vint number_mask = broadcast(bits_of_number), place_mask = ~number_mask;
     const vint before_number = broadcast(size), after_number = broadcast(size + 1);
     float* key = work;
     for (int k = 0; k < d; ++k)
-        store(key + k * lanes, numbered(step, load<vfloat>(c + k * block) * broadcast(step.root[k]), k));
-    for (int k = d; k < size; ++k) store(key + k * lanes, numbered(step, top, k));
-    store(key + size * lanes, numbered(step, median.before, size));
-    store(key + (size + 1) * lanes, numbered(step, median.after, size + 1));
+        store(key + k * lanes, numbered(bits_of_number, load<vfloat>(c + k * block) * broadcast(step.root[k]), k));
+    for (int k = d; k < size; ++k) store(key + k * lanes, numbered(bits_of_number, top, k));
+    store(key + size * lanes, numbered(bits_of_number, median.before, size));
+    store(key + (size + 1) * lanes, numbered(bits_of_number, median.after, size + 1));
     sort_keys<Width>(step, key);
 
     // f is level + slope * y on the piece that the walk is on.
