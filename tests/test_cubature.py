@@ -921,7 +921,7 @@ def test_errors_are_free_of_label_noise():
     law = np.repeat([0, 1], 20000)
     deviation = np.array([1e-2, 2e-3])
     # Two labels share the estimate's error; their own have a part that networks of one table share.
-    shared = np.repeat(1e-2 * rng.standard_normal((2, -(-40000 // 256))), 256, axis=1)[:, :40000]
+    shared = np.repeat(1e-2 * rng.standard_normal((2, -(-40000 // 64))), 64, axis=1)[:, :40000]
     bias = np.where(law, 0, 5e-3)
     noise = shared + 3e-3 * rng.standard_normal((2, 40000))
     order = rng.permutation(40000)

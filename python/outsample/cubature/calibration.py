@@ -25,6 +25,9 @@ Floats = NDArray[np.float64]
 #: where many weights are fitted, and labels may not be much worse than what they judge.
 CALIBRATION_COPIES = 16384
 CALIBRATION_SAMPLES = 65536
+#: Copies that share the points of their labels. What the labels' errors have in common looks like a bias of the advice,
+#: so there have to be many tables: of 256 copies each, under mul-0.003 a fifth of an error was left to chance.
+_TABLE_COPIES = 64
 #: Points that the variance of a squared error is measured on.
 _VARIANCE_SAMPLES = 16384
 #: Weights in each sum of the sketch.
@@ -97,7 +100,7 @@ def errors(errors: Floats, law: NDArray[np.int64], laws: int) -> Floats:
     of each table: what is left gives the variance of the errors, and the mean over all tables the bias. Neither
     is stated to be smaller than what the labels let one see.
     """
-    table = np.arange(errors.shape[1]) // labelling.TABLE_NETWORKS
+    table = np.arange(errors.shape[1]) // _TABLE_COPIES
     result = np.empty(laws)
     for i in range(laws):
         own, cell = errors[:, law == i], table[law == i]
@@ -157,7 +160,7 @@ class Calibration:
         """Draw and label the copies."""
         own = 2 * seed + 1  # fitting takes the even ones
         weights, law = noisy_copies(model, laws, np.full(len(laws), 1 / len(laws)), copies, own)
-        halves, seconds = label(model, weights, samples, own, threads, folder, "calibration", bar)
+        halves, seconds = label(model, weights, samples, own, threads, folder, "calibration", bar, _TABLE_COPIES)
         held = Labelled(weights, law, halves)
         forwards = copies * 2 * labelling.label_forwards(model, samples // 2)
         return cls(laws, held, plain_variances(model, held, len(laws), seed, threads), seconds, forwards)

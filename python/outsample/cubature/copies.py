@@ -105,16 +105,18 @@ def noisy_copies(
 
 def label(
     model: RNN, weights: NDArray[np.float32], samples: int, seed: int, threads: int, folder: Folder, name: str,
-    bar: Progress,
+    bar: Progress, together: int = labelling.TABLE_NETWORKS,
 ) -> tuple[Floats, float]:  # fmt: skip
-    """Accuracies (2, networks) from two tables of ``samples / 2`` points, and the seconds that they took."""
+    """Accuracies (2, networks) from two tables of ``samples / 2`` points, and the seconds that they took.
+
+    So many networks share each table.
+    """
     stored = folder.load(name)
     began = time.monotonic() - (float(stored["seconds"]) if stored else 0.0)
     halves = np.full((2, len(weights)), np.nan) if stored is None else stored["halves"]
-    step = labelling.TABLE_NETWORKS
     fresh = 0
-    for i in range(0, len(weights), step):
-        block = slice(i, i + step)
+    for i in range(0, len(weights), together):
+        block = slice(i, i + together)
         if np.isnan(halves[:, block]).any():
             for half in range(2):
                 halves[half, block] = labelling.labels(

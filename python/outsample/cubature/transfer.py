@@ -280,7 +280,7 @@ class TransferPlan:
     starts: int = 3
     siblings: int = 4
     decay: float = 0.003
-    steps: int = 10
+    steps: int = 20
     copies: int = 240
 
 
@@ -289,8 +289,8 @@ def plan_of(size: int) -> TransferPlan:
     if size <= 64:
         return TransferPlan()
     if size <= 256:
-        return TransferPlan(starts=2, steps=5)
-    return TransferPlan(starts=1, steps=2, copies=160)
+        return TransferPlan(starts=2, steps=8)
+    return TransferPlan(starts=1, steps=4, copies=160)
 
 
 def _labelled(
