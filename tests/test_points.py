@@ -14,7 +14,7 @@ from scipy.stats import t as student_t
 import outsample as osp
 from conftest import random_rnn
 from outsample import _core, low_discrepancy
-from outsample.estimators.quasi_monte_carlo import fixed_table, make_table
+from outsample.estimators.quasi_monte_carlo import make_table
 from outsample.estimators.student import student_quantile
 
 
@@ -262,20 +262,6 @@ def test_fixed_points_have_weights_of_sum_one():
     weights = table[0, :, -1]
     assert weights.sum() == pytest.approx(1, abs=1e-6)
     assert weights.max() > 1.5 * weights[weights > 0].min()
-
-
-def test_small_fixed_sets_are_rotated_where_that_is_better():
-    method = osp.DeterministicCubature()
-    for budget, count, rotated in ((256, 192, True), (1024, 768, False)):
-        model = random_rnn(16, 10)
-        table = method.prepare(model, budget)[2][0]
-        assert (table[:, -1] > 0).sum() == count
-        as_it_is = fixed_table(model.task, model.seq_len - 1, count, None)
-        assert table.shape == as_it_is.shape
-        assert np.array_equal(table, as_it_is) != rotated
-    model = random_rnn(16, 11, "argmedian")
-    table = method.prepare(model, 256)[2][0]
-    np.testing.assert_array_equal(table, fixed_table(model.task, 10, (table[:, -1] > 0).sum(), None))
 
 
 @pytest.mark.parametrize(("budget", "covers"), [(64, 0.87), (1000, 0.93)])

@@ -46,9 +46,7 @@ def _cached(key: tuple[Any, ...], make: Callable[[], Table]) -> Table:
     return table
 
 
-def _unit_points(
-    sequence: Sequence, count: int, dimensions: int, seed: int | tuple[int, ...] | None
-) -> NDArray[np.float64]:
+def _unit_points(sequence: Sequence, count: int, dimensions: int, seed: tuple[int, ...] | None) -> NDArray[np.float64]:
     """Points in (0, 1); randomised if there is a seed."""
     if sequence == "sobol":
         # Unrandomised, the second block of `count` points: the first one holds the origin and its neighbours.
@@ -130,29 +128,6 @@ def make_table(
         columns.append(task.target(values).astype(np.int32))
     columns.append(np.full(count, 1.0 / count, np.float32) if weights is None else weights.astype(np.float32))
     return _packed(columns, count)
-
-
-#: For 2nd_argmax: seeds of rotations, by number of points, of small sets that these make better on trained networks of
-#: several shapes, none of them shipped (`bench/rotations.py`).
-_ROTATIONS: dict[int, int] = {
-    16: 4, 32: 215, 48: 114, 80: 242, 96: 227, 112: 166, 128: 122, 144: 177, 160: 92, 192: 88, 208: 226, 224: 167,
-    240: 106, 320: 233, 448: 211, 640: 133,
-}  # fmt: skip
-
-
-def fixed_table(task: Task, inputs: int, count: int, rotation: int | None) -> Table:
-    """Hammersley's points in order coordinates for the exact last input, rotated by a seed's uniform numbers."""
-    u = _unit_points("hammersley", count, low_discrepancy.order_dimensions(inputs, ranks(task, inputs)), rotation)
-    return _ordered_table(u, task, inputs, exact_last=True, fixed=True)
-
-
-def _ordered_table(u: NDArray[np.float64], task: Task, inputs: int, *, exact_last: bool, fixed: bool) -> Table:
-    """Points of the cube as order coordinates."""
-    weights = None
-    if fixed and task.name == "2nd_argmax" and inputs >= low_discrepancy.RANKED:
-        u, weights = _tilted(u, u.shape[1] - inputs + 2)  # positions come first, then values by rank
-    x = low_discrepancy.order_inputs(u, inputs, ranks(task, inputs))
-    return make_table(x, task, exact_last=exact_last, weights=weights)
 
 
 class QuasiMonteCarlo(Estimator):
@@ -277,23 +252,20 @@ class QuasiMonteCarlo(Estimator):
             return points // count, count
         return self.replicates, count
 
-    def _is_default_rule(self, task: Task) -> bool:
-        """Whether rotations have been chosen for this rule."""
-        fixed = self.sequence == "hammersley" and self.coordinates == "order" and not self.randomised
-        return fixed and self.exact_last and task.name == "2nd_argmax"
-
     def _table(self, model: RNN, count: int, copies: int) -> Table:
         """One fixed table, or a pool of randomised ones side by side, shape (copies, groups, rows, 64)."""
         inputs, dimensions = self._inputs(model), self._dimensions(model)
         key = (model.task.name, inputs, self.sequence, self.coordinates, self.exact_last, count, copies)
 
         def one(seed: tuple[int, ...] | None) -> Table:
-            if self._is_default_rule(model.task):
-                return fixed_table(model.task, inputs, count, _ROTATIONS.get(count))
             u = _unit_points(self.sequence, count, dimensions, seed)
             if self.coordinates == "gaussian":
                 return make_table(low_discrepancy.normal_quantile(u), model.task, exact_last=self.exact_last)
-            return _ordered_table(u, model.task, inputs, exact_last=self.exact_last, fixed=not self.randomised)
+            weights = None
+            if not self.randomised and model.task.name == "2nd_argmax" and inputs >= low_discrepancy.RANKED:
+                u, weights = _tilted(u, dimensions - inputs + 2)  # positions come first, then values by rank
+            x = low_discrepancy.order_inputs(u, inputs, ranks(model.task, inputs))
+            return make_table(x, model.task, exact_last=self.exact_last, weights=weights)
 
         def make() -> Table:
             if not copies:
