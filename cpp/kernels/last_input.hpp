@@ -383,7 +383,7 @@ vfloat right_probability(const LastStep& step, const float* c, const float* star
 
     // Between these two places, if they are in order, no unit that matters is active.
     vfloat asleep_from = bottom, asleep_to = top;
-    const float* root = step.root;  // the compiler cannot know that the keys are none of these
+    const float* root = step.root;  // read once: the compiler cannot tell that writing keys leaves it alone
     const Unit* kind = step.kind;
     for (int k = 0; k < d; ++k) {
         const vfloat ck = load<vfloat>(c + k * block);

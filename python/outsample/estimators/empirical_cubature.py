@@ -41,7 +41,7 @@ class EmpiricalCubature(AdvisedEstimator):
 
     The standard error is that of networks with as much noise of the same kind as this one, as a sketch of its weights
     (signed sums of a few of them) tells, among copies that nothing was fitted on. It holds for the laws of noise that
-    the advice was fitted on, which the advice's record lists. A network further from the trained one than any of those
+    the advice was calibrated for (`Advice.laws`). A network further from the trained one than any of those
     gets a wider error and an `AdviceWarning`.
 
     Parameters
