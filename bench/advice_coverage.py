@@ -3,7 +3,9 @@
     python bench/advice_coverage.py MODEL [--advice FILE] [--copies 1024] [--samples 2**18]
 
 MODEL is a file or a name of the zoo. For every law, copies of the evaluation role are labelled by randomised
-quasi-Monte Carlo, two independent sets of points each, as for fitting but with seeds of their own. The labels' own
+quasi-Monte Carlo, two independent sets of points each, as for fitting but with seeds of their own; for the median task
+by two independent conditional Monte Carlo estimates each, since what copies have in common in the errors of such points
+is larger than the errors of its advice. The labels' own
 error is taken out of everything printed: the squared error is the product of the errors against both labels, and the
 intervals are widened by the labels' error, whose share of the squared error is the last column. "error / stated" is the
 root mean square of error over standard error, and "in 1" is how many of the intervals of one standard error hold the
@@ -34,20 +36,25 @@ def labelled(copies: osp.NoiseEnsemble, samples: int, threads: int) -> tuple[np.
     """Two independent labels of each copy, shape (2, copies), and the mean variance of one plain sample."""
     w, model = copies.weights(), copies.model
     rows = np.concatenate([w.W_hh.reshape(len(copies), -1), w.W_hi, w.W_oh.reshape(len(copies), -1)], axis=1)
-    edges = [*range(0, len(copies), TABLE), len(copies)]
-    both = [
-        np.concatenate(
+
+    def label(first: int, last: int, points: int, half: int) -> tuple[np.ndarray, np.ndarray]:
+        return moments(
+            rows[first:last], model.task, model.seq_len, model.hidden_size, points,
+            domain_seed("truth", SEED, half, first), threads,
+        )  # fmt: skip
+
+    if model.task.quantity != "accuracy":
+        method = osp.ConditionalMonteCarlo()
+        labels = [
             [
-                moments(
-                    rows[a:b], model.task, model.seq_len, model.hidden_size, samples // 2,
-                    domain_seed("truth", SEED, half, a), threads,
-                )
-                for a, b in pairwise(edges)
-            ],
-            axis=1,
-        )
-        for half in range(2)
-    ]  # fmt: skip
+                method.estimate(copy, samples // 2, rng=domain_seed("truth", SEED, half, i), threads=threads).value
+                for i, copy in enumerate(copies)
+            ]
+            for half in range(2)
+        ]
+        return np.array(labels), float(label(0, TABLE, 16384, 2)[1].mean())
+    edges = [*range(0, len(copies), TABLE), len(copies)]
+    both = [np.concatenate([label(a, b, samples // 2, half) for a, b in pairwise(edges)], axis=1) for half in range(2)]
     return np.array([first for first, _ in both]), float(np.mean([variance for _, variance in both]))
 
 

@@ -940,7 +940,9 @@ def test_fit_of_the_median_task_against_exact_truth(tmp_path):
     ensemble = list(osp.NoiseEnsemble(model, scale=0.02, size=200, seed=1))
     truth = np.array([osp.ExactIntegration().estimate(m, 10**6).value for m in ensemble])
     plain = np.mean([osp.MonteCarlo().estimate(m, 4096, rng=0).standard_error ** 2 * 4096 for m in ensemble])
+    calibrated = osp.calibrate_cubature(model, advice, calibration=512, samples=16384)
     for budget, size in advice.sizes.items():
+        np.testing.assert_allclose(calibrated.sizes[budget].arrays["error"], size.arrays["error"], rtol=0.5)
         estimates = method.estimate_many(ensemble, budget)
         error = np.array([e.value for e in estimates]) - truth
         z = error / np.array([e.standard_error for e in estimates])

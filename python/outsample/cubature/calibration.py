@@ -271,9 +271,11 @@ def calibrate_cubature(
 
 def network_list(model: RNN, weights: NDArray[np.float32]) -> list[_core.Network]:
     """Networks of the model's shape with these weights, (networks, parameters), for the core."""
-    d, task = model.hidden_size, model.task
+    d = model.hidden_size
     hidden, first = d * d, d * d + d
     return [
-        RNN(row[:hidden].reshape(d, d), row[hidden:first], row[first:].reshape(-1, d), task=task)._network
+        replace(
+            model, W_hh=row[:hidden].reshape(d, d), W_hi=row[hidden:first], W_oh=row[first:].reshape(-1, d)
+        )._network
         for row in weights
     ]
