@@ -706,7 +706,7 @@ def test_partial_labels_are_finished(model, tmp_path):
         ({"networks": 3}, "networks"),
         ({"samples": 2049}, "even"),
         ({"calibration": 31}, "at least 16 copies"),
-        ({"calibration_samples": 2049}, "even"),
+        ({"calibration_samples": 2049}, "calibration_samples must be even and at least 64, got 2049"),
         ({"sizes": ()}, "sizes"),
         ({"sizes": (0,)}, "sizes"),
         ({"threads": 0}, "threads"),
@@ -927,7 +927,7 @@ def test_errors_are_free_of_label_noise():
     order = rng.permutation(40000)
     errors = (bias + deviation[law] * rng.standard_normal(40000))[order] + noise
     want = np.sqrt(deviation**2 + [5e-3**2, 0])
-    assert calibration.errors(errors, law[order], 2) == pytest.approx(want, rel=0.1)
+    assert calibration.root_mean_squared_errors(errors, law[order], 2) == pytest.approx(want, rel=0.1)
 
 
 def test_fit_of_the_median_task_against_exact_truth(tmp_path):

@@ -158,8 +158,9 @@ class Advice:
     Attributes
     ----------
     record : mapping
-        Where it comes from: ``name``, ``task``, ``hidden_size``, ``seq_len``, ``digest`` of the network, ``noise``,
-        ``seed``, ``networks``, ``samples``, ``calibration``, ``forwards``, ``seconds``, ``version`` ...
+        Where it comes from: ``name``, ``task``, ``hidden_size``, ``seq_len``, ``digest`` of the network, ``noise`` that
+        it was fitted on and ``laws`` that its error was measured under, ``seed``, ``networks``, ``samples``,
+        ``calibration``, ``forwards``, ``seconds``, ``version`` ...
     sizes : mapping of int to AdviceSize
         By budget, ascending.
     """

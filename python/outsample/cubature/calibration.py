@@ -26,7 +26,7 @@ Floats = NDArray[np.float64]
 CALIBRATION_COPIES = 16384
 CALIBRATION_SAMPLES = 65536
 #: Copies that share the points of their labels. What the labels' errors have in common looks like a bias of the advice,
-#: so there have to be many tables: of 256 copies each, under mul-0.003 a fifth of an error was left to chance.
+#: so there have to be many tables: of 256 copies each, under mul-0.003 a tenth of an error was left to chance.
 _TABLE_COPIES = 64
 #: Points that the variance of a squared error is measured on.
 _VARIANCE_SAMPLES = 16384
@@ -82,17 +82,17 @@ def log_noise(sketch: Mapping[str, Any], weights: NDArray[np.float32]) -> Floats
     return np.log(np.maximum([small, large, (small + large) / 2], 1e-300))
 
 
-def law_table(log_noise: Floats, law: NDArray[np.int64], laws: int) -> Floats:
+def law_table(log: Floats, law: NDArray[np.int64], laws: int) -> Floats:
     """What the sketch shows under each law, as `outsample.advice` describes it, (laws, 5)."""
     rows = []
     for i in range(laws):
-        own = log_noise[:2, law == i]
+        own = log[:2, law == i]
         down = np.linalg.inv(np.linalg.cholesky(np.cov(own) + 1e-9 * np.eye(2)))
         rows.append([*own.mean(axis=1), down[0, 0], down[1, 0], down[1, 1]])
     return np.array(rows)
 
 
-def errors(errors: Floats, law: NDArray[np.int64], laws: int) -> Floats:
+def root_mean_squared_errors(errors: Floats, law: NDArray[np.int64], laws: int) -> Floats:
     """Root mean squared error under each law, from the errors (2, networks) against both labels of each network.
 
     Networks whose labels come from one table share a part of the labels' errors (on ARC's network a tenth of their
@@ -173,16 +173,16 @@ class Calibration:
 
     def judged(self, values: NDArray[np.floating[Any]]) -> tuple[Floats, dict[str, float]]:
         """Root mean squared error of estimates of the copies under each law, and equivalent samples by law."""
-        error = errors(values - self.held.halves, self.held.law, len(self.laws))
+        error = root_mean_squared_errors(values - self.held.halves, self.held.law, len(self.laws))
         return error, {law: float(self.plain[i] / error[i] ** 2) for i, law in enumerate(self.laws)}
 
 
-def require_calibration(copies: int, samples: int, laws: int) -> None:
-    """Refuse numbers that no error can be measured with."""
+def require_calibration(copies: int, samples: int, laws: int, name: str) -> None:
+    """Refuse numbers that no error can be measured with; ``name`` is what the caller calls the samples."""
     if copies < 16 * laws:
         raise ValueError(f"calibration must give every law at least 16 copies, got {copies}")
     if samples < 64 or samples % 2:
-        raise ValueError(f"samples must be even and at least 64, got {samples}")
+        raise ValueError(f"{name} must be even and at least 64, got {samples}")
 
 
 def calibrate_cubature(
@@ -239,10 +239,10 @@ def calibrate_cubature(
     if not isinstance(model, RNN):
         raise TypeError(f"model must be an outsample.RNN, got {type(model).__name__}")
     old = advice if isinstance(advice, Advice) else load_advice(advice)
-    if old.transferred or old.record["digest"] != model.digest:
-        raise ValueError(f"advice must be for this network, got {old!r}, and digest {model.digest[:12]} of the network")
+    if old.transferred or old.record.get("digest") != model.digest:
+        raise ValueError(f"advice must be for this network, {model!r}, got {old!r}")
     laws = list(old.laws if noise is None else mixture(noise))
-    require_calibration(calibration, samples, len(laws))
+    require_calibration(calibration, samples, len(laws), "samples")
     for name, value, least in (("seed", seed, 0), ("threads", threads, 1)):
         if value < least:
             raise ValueError(f"{name} must be at least {least}, got {value}")
@@ -251,13 +251,13 @@ def calibrate_cubature(
     with Progress(calibration, "labels", enabled=progress) as bar:
         found = Calibration.made(model, laws, calibration, samples, seed, threads, stages, bar)
     networks = network_list(model, found.held.weights)
+    sketch = found.sketch(next(iter(old.sizes.values())).sketch)  # one for all sizes
     sizes = {}
     for budget, size in old.sizes.items():
         error, equivalents = found.judged(size.core.evaluate_many(networks, threads)[:, 0])
         sizes[budget] = replace(
-            size, arrays={**size.arrays, "error": error}, sketch=found.sketch(size.sketch),
-            equivalent_samples=equivalents,
-        )  # fmt: skip
+            size, arrays={**size.arrays, "error": error}, sketch=sketch, equivalent_samples=equivalents
+        )
     record = {
         **old.record,
         **settings,

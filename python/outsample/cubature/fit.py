@@ -314,7 +314,7 @@ def fit_cubature(
             raise ValueError(f"{name} must be at least {least}, got {value}")
     if samples % 2:
         raise ValueError(f"samples must be even, got {samples}")
-    require_calibration(calibration, calibration_samples, len(law_shares))
+    require_calibration(calibration, calibration_samples, len(law_shares), "calibration_samples")
     if not sizes:
         raise ValueError("sizes must name at least one size")
     sizes = sorted(set(sizes))
@@ -339,7 +339,6 @@ def fit_cubature(
         halves, seconds = label(model, weights, samples, 2 * seed, threads, stages, "training", bar)
         training = Labelled(weights, kinds, halves)
         found = Calibration.made(model, laws, calibration, calibration_samples, seed, threads, stages, bar)
-    held = found.held
     seconds += found.seconds
 
     # Every law counts by its share, in units of plain sampling's variance: the goal is the mean of 1 / N_eq.
@@ -350,9 +349,10 @@ def fit_cubature(
         training.weights, accuracy, importance[training.law], model.hidden_size,
         model.task.output_size(model.seq_len), threads,
     )  # fmt: skip
+    held = found.held
     test = replace(data, weights=held.weights, accuracy=held.accuracy, importance=np.ones(calibration))
-    sketch = make_sketch(model, np.random.Generator(np.random.Philox(domain_seed("fitting", seed, 4))))
-    sketch = found.sketch(sketch)
+    rng = np.random.Generator(np.random.Philox(domain_seed("fitting", seed, 4)))
+    sketch = found.sketch(make_sketch(model, rng))
 
     result: dict[int, AdviceSize] = {}
     labelled = networks * 2 * labelling.label_forwards(model, samples // 2) + found.forwards
