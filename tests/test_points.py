@@ -73,9 +73,20 @@ def test_exact_last_input_agrees_with_quadrature(isa, task, d, n):
     check_against_reference(random_rnn(d, n, task, seed=d + n, biases=True))
 
 
-def test_exact_last_input_of_the_unrolled_shapes(isa):
-    check_against_reference(random_rnn(16, 10, seed=3), 200)
-    check_against_reference(random_rnn(32, 10, seed=3))
+@pytest.mark.parametrize("d", [6, 16, 32])
+@pytest.mark.parametrize("n", range(3, 13))
+def test_exact_last_input_of_the_unrolled_shapes(isa, d, n):
+    """From few breakpoints within range to all of them: a different sorting network for each number of keys."""
+    model = random_rnn(d, n, seed=3)
+    for scale in (0.1, 0.5, 1, 10):
+        check_against_reference(osp.RNN(model.W_hh, scale * model.W_hi, model.W_oh, b_h=model.W_hi))
+
+
+@pytest.mark.parametrize("first", [-9.0, -5.0, -4.5, 4.5, 5.0, 9.0])
+def test_the_last_input_is_cut_off_where_it_hardly_matters(isa, first):
+    model = osp.RNN(np.zeros((1, 1)), np.ones(1), np.array([[1.0], [0.0]]), "argmax")  # always answers 0
+    p = _core.conditional_expectations(model._network, "argmax", np.array([[first]], dtype=np.float32))
+    assert p[0] == pytest.approx(ndtr(first), abs=7e-6)
 
 
 def test_exact_last_input_with_two_inputs(isa):

@@ -14,8 +14,9 @@
 
 namespace outsample::OUTSAMPLE_ISA {
 
-// Beyond |y| = last_range the last input is ignored: 2e-9 of its probability.
-constexpr float last_range = 6.0f;
+// The last input is cut off at |y| = last_range: the 7e-6 of its probability beyond are taken to answer like the rest.
+constexpr float last_range = 4.5f;
+constexpr float probability_within = 0.9999932f;
 
 // The walk is compiled for up to 8 units, up to 16, up to 32 where two registers hold as many entries to look up, and
 // (0) for any number.
@@ -83,6 +84,16 @@ OUTSAMPLE_INLINE vfloat select(vmask m, vfloat a, vfloat b) { return m ? a : b; 
 OUTSAMPLE_INLINE vint select(vmask m, vint a, vint b) { return m ? a : b; }
 OUTSAMPLE_INLINE vfloat reciprocal(vfloat a) { return 1.0f / a; }
 #endif
+
+OUTSAMPLE_INLINE int largest(vint a) {
+#if defined(__AVX512F__)
+    return _mm512_reduce_max_epi32((__m512i)a);
+#else
+    int result = a[0];
+    for (int lane = 1; lane < lanes; ++lane) result = a[lane] > result ? a[lane] : result;
+    return result;
+#endif
+}
 
 // Raises `low` or lowers `high` to the root of slope * y - deficit, whichever of the two it bounds. A deficit and a
 // slope of zero (the label itself) bound nothing: 0 times infinity is not a number and fails both comparisons.
@@ -176,29 +187,37 @@ OUTSAMPLE_INLINE int number_bits(const LastStep& step) {
 
 // A place on the last input's line, with a number in its low bits, which moves it by 2e-6 of itself for d = 16.
 OUTSAMPLE_INLINE vfloat numbered(int bits, vfloat at, int number) {
-    at = min(max(at, broadcast(-last_range)), broadcast(last_range));
     return (vfloat)((((vint)at + (bits + 1) / 2) & ~bits) | number);
 }
 
-// Sorts the walk_size(d) + 2 keys.
+template <int Keys>
+OUTSAMPLE_INLINE void sort_first(float* key) {
+    vfloat in_register[Keys];
+#pragma GCC unroll 18
+    for (int k = 0; k < Keys; ++k) in_register[k] = load<vfloat>(key + k * lanes);
+    sort_registers<Keys>(in_register);
+#pragma GCC unroll 18
+    for (int k = 0; k < Keys; ++k) store(key + k * lanes, in_register[k]);
+}
+
+// Sorts `count` keys of at most walk_size(d) + 2. Behind them goes `end`, up to the number that the next larger sorting
+// network is made for, and once more.
 template <int Width>
-OUTSAMPLE_INLINE void sort_keys(const LastStep& step, float* key) {
-    if constexpr (Width == 8 || Width == 16) {
-        vfloat in_register[Width + 2];
-#pragma GCC unroll 18
-        for (int k = 0; k < Width + 2; ++k) in_register[k] = load<vfloat>(key + k * lanes);
-        sort_registers<Width + 2>(in_register);
-#pragma GCC unroll 18
-        for (int k = 0; k < Width + 2; ++k) store(key + k * lanes, in_register[k]);
-    } else {
-        for (int i = 0; i < step.comparators; ++i) {
-            float* a = key + step.comparator[2 * i] * lanes;
-            float* b = key + step.comparator[2 * i + 1] * lanes;
-            vfloat low = load<vfloat>(a), high = load<vfloat>(b);
-            exchange(low, high);
-            store(a, low);
-            store(b, high);
-        }
+OUTSAMPLE_INLINE void sort_keys(const LastStep& step, float* key, int count, vfloat end) {
+    constexpr int few = 8, some = Width == 8 ? 10 : 12, many = Width == 8 ? 10 : 18;
+    const int all = (Width ? Width : step.d) + 2;
+    const int length = !Width ? all : count <= few ? few : count <= some ? some : count <= many ? many : all;
+    for (int k = count; k <= length; ++k) store(key + k * lanes, end);
+    if (Width && length == few) return sort_first<few>(key);
+    if (Width && length == some) return sort_first<some>(key);
+    if (Width && length == many) return sort_first<many>(key);
+    for (int i = 0; i < step.comparators; ++i) {
+        float* a = key + step.comparator[2 * i] * lanes;
+        float* b = key + step.comparator[2 * i + 1] * lanes;
+        vfloat low = load<vfloat>(a), high = load<vfloat>(b);
+        exchange(low, high);
+        store(a, low);
+        store(b, high);
     }
 }
 
@@ -220,38 +239,35 @@ OUTSAMPLE_INLINE vfloat normal_cdf(vfloat a) {
 }
 
 #if defined(__AVX512F__)
-// The same less 1/2 on pieces of length 0.8 around the multiples of it, interpolated in Chebyshev's points:
-// coefficients by power of the offset from a piece's middle, in units of its length. Absolute error 4e-7.
-alignas(64) constexpr float normal_pieces[6][16] = {
-    {0.0f, -0.49999999f, -0.49999921f, -0.49996836f, -0.49931345f, -0.49180685f, -0.44521503f, -0.28816278f, 0.0f,
-     0.28816278f, 0.44521503f, 0.49180685f, 0.49931345f, 0.49996836f, 0.49999921f, 0.49999999f},
-    {0.0f, 4.9364144e-8f, 3.1638914e-6f, 0.00010693834f, 0.001905858f, 0.017908773f, 0.088725632f, 0.23175996f,
-     0.31917924f, 0.23175996f, 0.088725632f, 0.017908773f, 0.001905858f, 0.00010693834f, 3.1638914e-6f, 4.9364144e-8f},
-    {0.0f, 1.0725981e-7f, 5.9946603e-6f, 0.00017035604f, 0.0024382499f, 0.017201697f, 0.05680227f, 0.074148864f, 0.0f,
-     -0.074148864f, -0.05680227f, -0.017201697f, -0.0024382499f, -0.00017035604f, -5.9946603e-6f, -1.0725981e-7f},
-    {0.0f, 1.5817071e-7f, 7.4081066e-6f, 0.00017096693f, 0.0018792496f, 0.0090981137f, 0.014767161f, -0.0089017174f,
-     -0.034042683f, -0.0089017174f, 0.014767161f, 0.0090981137f, 0.0018792496f, 0.00017096693f, 7.4081066e-6f,
-     1.581707e-7f},
-    {0.0f, 2.0166006e-7f, 7.3417387e-6f, 0.00012686743f, 0.00096015621f, 0.0024631245f, -0.0014265605f, -0.0090566984f,
-     0.0f, 0.0090566984f, 0.0014265605f, -0.0024631245f, -0.00096015621f, -0.00012686743f, -7.3417387e-6f,
-     -2.0166005e-7f},
-    {0.0f, 1.5210995e-7f, 4.6077664e-6f, 6.1535854e-5f, 0.00030011904f, 7.7772703e-5f, -0.0017269124f, -0.00030609194f,
-     0.003177629f, -0.00030609194f, -0.0017269124f, 7.7772703e-5f, 0.00030011904f, 6.1535854e-5f, 4.6077664e-6f,
-     1.5210998e-7f},
+// The same less 1/2 on pieces of length 0.6 around the multiples of it, interpolated in Chebyshev's points:
+// coefficients by power of the offset from a piece's middle, in units of its length. Absolute error 1.5e-6.
+alignas(64) constexpr float normal_pieces[5][16] = {
+    {0.0f, -0.49998665f, -0.49984089f, -0.4986501f, -0.49180245f, -0.46406969f, -0.38493034f, -0.22574688f, 0.0f,
+     0.22574688f, 0.38493034f, 0.46406969f, 0.49180245f, 0.4986501f, 0.49984089f, 0.49998665f},
+    {0.0f, 3.5207227e-05f, 0.00036641475f, 0.002657441f, 0.013436306f, 0.047376014f, 0.11652026f, 0.19993068f,
+     0.23935042f, 0.19993068f, 0.11652026f, 0.047376014f, 0.013436306f, 0.002657441f, 0.00036641475f, 3.5207227e-05f},
+    {0.0f, 4.4513596e-05f, 0.00039636422f, 0.0023931016f, 0.009675079f, 0.025581075f, 0.041943397f, 0.035985377f, 0.0f,
+     -0.035985377f, -0.041943397f, -0.025581075f, -0.009675079f, -0.0023931016f, -0.00039636422f, -4.4513596e-05f},
+    {0.0f, 3.7836835e-05f, 0.00027506813f, 0.00130311f, 0.0038442609f, 0.006271793f, 0.0029374796f, -0.0076121725f,
+     -0.014122141f, -0.0076121725f, 0.0029374796f, 0.006271793f, 0.0038442609f, 0.00130311f, 0.00027506813f,
+     3.7836835e-05f},
+    {0.0f, 2.0327603e-05f, 0.00012085133f, 0.00043233417f, 0.00079077884f, 0.00016453596f, -0.0019503306f,
+     -0.0028040416f, 0.0f, 0.0028040416f, 0.0019503306f, -0.00016453596f, -0.00079077884f, -0.00043233417f,
+     -0.00012085133f, -2.0327603e-05f},
 };
 #endif
 
 // Differences of it are those of the distribution function, for arguments within last_range.
 OUTSAMPLE_INLINE vfloat shifted_normal_cdf(vfloat a) {
 #if defined(__AVX512F__)
-    const vfloat at = a * 1.2499f;  // a little below 5/4, so that 6 is in the last piece
+    const vfloat at = a * 1.6666f;  // a little below 5/3, so that last_range is in the last piece
     // Adding 1.5 x 2^23 rounds to the nearest integer, which then stands in the low bits; look-ups use four of them.
     const vfloat shifted = at + 12582920.0f;
     const __m512i piece = (__m512i)shifted;
     const vfloat offset = at - (shifted - 12582920.0f);
-    vfloat p = (vfloat)_mm512_permutexvar_ps(piece, _mm512_load_ps(normal_pieces[5]));
-#pragma GCC unroll 5
-    for (int power = 4; power >= 0; --power)
+    vfloat p = (vfloat)_mm512_permutexvar_ps(piece, _mm512_load_ps(normal_pieces[4]));
+#pragma GCC unroll 4
+    for (int power = 3; power >= 0; --power)
         p = p * offset + (vfloat)_mm512_permutexvar_ps(piece, _mm512_load_ps(normal_pieces[power]));
     return p;
 #else
@@ -284,18 +300,29 @@ OUTSAMPLE_INLINE vfloat normal_quantile(vfloat p) {
     return select(less(w, broadcast(5.0f)), centre, tail) * (1.41421356f * (2.0f * p - 1.0f));
 }
 
+// Which of N vectors to pick, lane by lane.
+template <int N>
+struct Choice {
+    static constexpr int bits = N <= 1 ? 0 : N <= 2 ? 1 : N <= 4 ? 2 : N <= 8 ? 3 : 4;
+    static_assert(N <= 16);
+    vmask bit[bits + 1];
+    __attribute__((always_inline)) explicit Choice(vint index) {
+#pragma GCC unroll 4
+        for (int b = 0; b < bits; ++b) bit[b] = has_bit(index, b);
+    }
+};
+
 // v[index[lane]] by halving the candidates, bit by bit of the index.
 template <int N, int Bit = 0>
-OUTSAMPLE_INLINE vfloat pick(const vfloat* v, vint index) {
+OUTSAMPLE_INLINE vfloat pick(const vfloat* v, const vmask* bit) {
     if constexpr (N == 1) {
         return v[0];
     } else {
         vfloat half[(N + 1) / 2];
-        const vmask odd = has_bit(index, Bit);
 #pragma GCC unroll 16
-        for (int i = 0; i + 1 < N; i += 2) half[i / 2] = select(odd, v[i + 1], v[i]);
+        for (int i = 0; i + 1 < N; i += 2) half[i / 2] = select(bit[Bit], v[i + 1], v[i]);
         if constexpr (N % 2) half[N / 2] = v[N - 1];
-        return pick<(N + 1) / 2, Bit + 1>(half, index);
+        return pick<(N + 1) / 2, Bit + 1>(half, bit);
     }
 }
 
@@ -363,32 +390,50 @@ class Pieces {
 //
 // c: the last step's pre-activations without the last input; start: the logits at y = -last_range; both `block` floats
 // apart. The right position is before_label for y < before, the last one for before < y < after, after_label for
-// y > after; before <= after. walked grows, lane by lane, by count_me (0 or 1) for each interval that is not empty.
+// y > after; before <= after. walked grows, lane by lane, by the number of intervals times count_me (0 or 1).
 // work: room for (3 (walk_size(d) + 3) + 2 outputs) vectors.
 //
 // N: the number of logits, or 0; Full: whether d is Width.
 template <int Width, int N, bool Full>
 vfloat right_probability(const LastStep& step, const float* c, const float* start, vfloat before, vfloat after,
                          vint before_label, vint after_label, vint count_me, vint& walked, float* work) {
-    const int d = Full ? Width : step.d, outputs = N ? N : step.outputs, size = Width ? Width : d, keys = size + 2;
+    const int d = Full ? Width : step.d, outputs = N ? N : step.outputs, size = Width ? Width : d;
     const int stride = step.stride;
-    vint walked_here{};
     const vfloat bottom = broadcast(-last_range), top = broadcast(last_range);
     const int bits_of_number = number_bits<Width>(step);
     const vint number_mask = broadcast(bits_of_number), place_mask = ~number_mask;
     float* key = work;
-    Pieces pieces(key + (keys + 1) * lanes);
-    float* lines = key + 3 * (keys + 1) * lanes;
+    Pieces pieces(key + (size + 3) * lanes);
+    float* lines = key + 3 * (size + 3) * lanes;
     Vectors<N> logit(lines), slope(lines + outputs * lanes);
+    OUTSAMPLE_UNROLL
+    for (int o = 0; o < outputs; ++o) {
+        logit.set(o, load<vfloat>(start + o * block));
+        slope.set(o, broadcast(step.slope[o]));
+    }
 
-    // Between these two places, if they are in order, no unit that matters is active.
+    // Breakpoints that some lane has within range become keys. Between the places asleep_from and asleep_to, if they
+    // are in order, no unit that matters is active.
+    int keys = 0;
+    vint in_range{};  // breakpoints, lane by lane
+    const auto add_key = [&](vmask within, vfloat at, int number) __attribute__((always_inline)) {
+        store(key + keys * lanes, numbered(bits_of_number, select(within, at, top), number));
+        keys += any(within);
+        in_range = select(within, in_range + 1, in_range);
+    };
     vfloat asleep_from = bottom, asleep_to = top;
     const float* root = step.root;  // read once: the compiler cannot tell that writing keys leaves it alone
     const Unit* kind = step.kind;
     for (int k = 0; k < d; ++k) {
         const vfloat ck = load<vfloat>(c + k * block);
         const vfloat at = ck * broadcast(root[k]);
-        store(key + k * lanes, numbered(bits_of_number, at, k));
+        const vmask passed = at_most(at, bottom);
+        add_key(but_not(less(at, top), passed), at, k);
+        if (any(passed)) {
+            OUTSAMPLE_UNROLL
+            for (int o = 0; o < outputs; ++o)
+                slope.set(o, select(passed, slope.get(o) + broadcast(step.jump[o * stride + k]), slope.get(o)));
+        }
         if (kind[k] == Unit::wakes)
             asleep_to = min(asleep_to, at);
         else if (kind[k] == Unit::falls_asleep)
@@ -396,50 +441,36 @@ vfloat right_probability(const LastStep& step, const float* c, const float* star
         else if (kind[k] == Unit::constant)
             asleep_to = select(less(vfloat{}, ck), bottom, asleep_to);
     }
-    for (int k = d; k < size; ++k) store(key + k * lanes, numbered(bits_of_number, top, k));
-    const vfloat before_key = numbered(bits_of_number, before, size),
-                 after_key = numbered(bits_of_number, after, size + 1);
-    store(key + size * lanes, before_key);
-    store(key + (size + 1) * lanes, after_key);
-    store(key + keys * lanes, top);
-    sort_keys<Width>(step, key);
-    OUTSAMPLE_UNROLL
-    for (int o = 0; o < outputs; ++o) {
-        logit.set(o, load<vfloat>(start + o * block));
-        slope.set(o, broadcast(step.slope[o]));
-    }
-    const vmask may_sleep = less(asleep_from, asleep_to);
-    const bool some_sleep = any(may_sleep);
+    const bool some_sleep = any(less(asleep_from, asleep_to));
+    before = min(max(before, bottom), top);
+    after = min(max(after, bottom), top);
+    add_key(both(less(bottom, before), less(before, top)), before, size);
+    add_key(both(less(bottom, after), less(after, top)), after, size + 1);
+    const vfloat before_place = numbered(bits_of_number, before, 0);
+    const vfloat after_place = numbered(bits_of_number, after, 0);
 
-    // How many keys are at the bottom in all lanes, and how many are not at the top in all. Counted beforehand, since
-    // branches on lengths inside the walk would be known too late, and no processor can guess them.
-    int skipped = 0, last = 0;
-    for (int i = 0; i < d + 2; ++i) {
-        const vfloat at = load<vfloat>(key + i * lanes);
-        skipped += !any(less(bottom, at));
-        last += any(less(at, top));
-    }
-    for (int i = 0; i < skipped; ++i) {
-        const vint number = load<vint>(key + i * lanes) & number_mask;
-        OUTSAMPLE_UNROLL
-        for (int o = 0; o < outputs; ++o) slope.set(o, slope.get(o) + lookup<Width>(step.jump + o * stride, number));
-    }
-    const vfloat before_place = (vfloat)((vint)before_key & place_mask);
-    const vfloat after_place = (vfloat)((vint)after_key & place_mask);
+    // Counted beforehand: a branch on lengths inside the walk would be known too late, and no processor can guess it.
+    const int last = largest(in_range);
+    walked += (in_range + 1) & -count_me;
+    sort_keys<Width>(step, key, keys, top);
+
+    const auto label_from = [&](vfloat from) __attribute__((always_inline)) {
+        const vint label = select(less(from, before_place), before_label, broadcast(outputs - 1));
+        return select(less(from, after_place), label, after_label);
+    };
     vfloat place = bottom;
-    // The size - d keys of the padding are at `top`, so that all sorted keys from d + 2 on are, whosever they are.
-    for (int i = skipped; i <= last; ++i) {
+    vint next_label = label_from(place);
+    Choice<N> choice(next_label);
+    for (int i = 0; i <= last; ++i) {
         const vint bits = load<vint>(key + i * lanes);
         const vfloat next = (vfloat)(bits & place_mask);
         const vint number = bits & number_mask;
         const vfloat length = next - place;
-        walked_here = select(less(vfloat{}, length), walked_here + count_me, walked_here);
-        vint label = select(less(place, before_place), before_label, broadcast(outputs - 1));
-        label = select(less(place, after_place), label, after_label);
+        const vint label = next_label;
         vfloat right, right_slope;
         if constexpr (N != 0) {
-            right = pick<N>(logit.v, label);
-            right_slope = pick<N>(slope.v, label);
+            right = pick<N>(logit.v, choice.bit);
+            right_slope = pick<N>(slope.v, choice.bit);
         } else {
             right = right_slope = vfloat{};
             for (int o = 0; o < outputs; ++o) {
@@ -448,6 +479,9 @@ vfloat right_probability(const LastStep& step, const float* c, const float* star
                 right_slope = select(mine, slope.get(o), right_slope);
             }
         }
+        // Here rather than when it is needed, since all else waits for it.
+        next_label = label_from(next);
+        choice = Choice<N>(next_label);
         vfloat low{}, high = length;
         OUTSAMPLE_UNROLL
         for (int o = 0; o < outputs; ++o) {
@@ -466,8 +500,7 @@ vfloat right_probability(const LastStep& step, const float* c, const float* star
         pieces.add(place + min(low, high), place + high);
         place = next;
     }
-    walked += walked_here;
-    return pieces.total();
+    return pieces.total() * (1.0f / probability_within);
 }
 
 // The same from last_values values of the last input, at the share u of as many parts of equal probability: unbiased if

@@ -16,7 +16,10 @@
 
 namespace outsample::OUTSAMPLE_ISA {
 
-// The eighth roots of G and H on [0, last_range] are nearly Gaussian, so nearly polynomials: absolute errors of the
+// Breakpoints beyond |y| = squared_range are moved there.
+constexpr float squared_range = 6.0f;
+
+// The eighth roots of G and H on [0, squared_range] are nearly Gaussian, so nearly polynomials: absolute errors of the
 // eighth powers 2e-8 and 1e-8, and 2e-7 from rounding.
 OUTSAMPLE_INLINE vfloat first_upper_moment(vfloat t) {
     vfloat p = 3.16094656e-6f * t - 3.43040629e-5f;
@@ -52,9 +55,9 @@ struct MedianPiece {
 
 // E((output - median)^2) over a standard normal last input.
 //
-// c: the last step's pre-activations without the last input; start: the output at y = -last_range; both `block` floats
-// apart. Breakpoints beyond last_range are moved there, so that f is right within, and lines stand for it outside.
-// walked grows, lane by lane, by count_me (0 or 1) for each breakpoint within last_range. work: room for
+// c: the last step's pre-activations without the last input; start: the output at y = -squared_range; both `block`
+// floats apart. Breakpoints beyond squared_range are moved there, so that f is right within, and lines stand for it
+// outside. walked grows, lane by lane, by count_me (0 or 1) for each breakpoint within squared_range. work: room for
 // walk_size(d) + 3 vectors.
 //
 // Full: whether d is Width.
@@ -62,17 +65,18 @@ template <int Width, bool Full>
 vfloat expected_square(const LastStep& step, const float* c, const float* start, const MedianPiece& median,
                        vint count_me, vint& walked, float* work) {
     const int d = Full ? Width : step.d, size = Width ? Width : d;
-    const vfloat bottom = broadcast(-last_range), top = broadcast(last_range), share = broadcast(median.share);
+    const vfloat bottom = broadcast(-squared_range), top = broadcast(squared_range), share = broadcast(median.share);
     const int bits_of_number = number_bits<Width>(step);
     const vint number_mask = broadcast(bits_of_number), place_mask = ~number_mask;
     const vint before_number = broadcast(size), after_number = broadcast(size + 1);
     float* key = work;
-    for (int k = 0; k < d; ++k)
-        store(key + k * lanes, numbered(bits_of_number, load<vfloat>(c + k * block) * broadcast(step.root[k]), k));
-    for (int k = d; k < size; ++k) store(key + k * lanes, numbered(bits_of_number, top, k));
-    store(key + size * lanes, numbered(bits_of_number, median.before, size));
-    store(key + (size + 1) * lanes, numbered(bits_of_number, median.after, size + 1));
-    sort_keys<Width>(step, key);
+    const auto key_at = [&](int position, vfloat at, int number) __attribute__((always_inline)) {
+        store(key + position * lanes, numbered(bits_of_number, min(max(at, bottom), top), number));
+    };
+    for (int k = 0; k < d; ++k) key_at(k, load<vfloat>(c + k * block) * broadcast(step.root[k]), k);
+    key_at(d, median.before, size);
+    key_at(d + 1, median.after, size + 1);
+    sort_keys<Width>(step, key, d + 2, top);
 
     // f is level + slope * y on the piece that the walk is on.
     vfloat slope = broadcast(step.slope[0]);
@@ -80,7 +84,6 @@ vfloat expected_square(const LastStep& step, const float* c, const float* start,
     vfloat level = load<vfloat>(start) - (median.centre + share * cut) - slope * bottom;
     vfloat middle_level = level, middle_slope = slope, total{};
     vint walked_here{};
-    // The size - d keys of the padding are at `top`, so that all sorted keys from d + 2 on are, whosever they are.
     for (int i = 0; i < d + 2; ++i) {
         const vint bits = load<vint>(key + i * lanes), number = bits & number_mask;
         const vfloat place = (vfloat)(bits & place_mask);

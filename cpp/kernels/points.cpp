@@ -14,12 +14,37 @@ constexpr std::uint32_t conditional_domain = 1;
 
 using Walk = decltype(&right_probability<0, 0, false>);
 
+// Logits stay in registers for as many as AlgZoo's networks have.
+template <int Width, bool Full>
+OUTSAMPLE_INLINE Walk walk_of_outputs(int outputs) {
+    switch (outputs) {
+        case 3:
+            return right_probability<Width, 3, Full>;
+        case 4:
+            return right_probability<Width, 4, Full>;
+        case 5:
+            return right_probability<Width, 5, Full>;
+        case 6:
+            return right_probability<Width, 6, Full>;
+        case 7:
+            return right_probability<Width, 7, Full>;
+        case 8:
+            return right_probability<Width, 8, Full>;
+        case 10:
+            return right_probability<Width, 10, Full>;
+        case 11:
+            return right_probability<Width, 11, Full>;
+        default:
+            return right_probability<Width, 0, Full>;
+    }
+}
+
 OUTSAMPLE_INLINE Walk walk_of(int d, int outputs) {
-    if (d == 16 && outputs == 10) return right_probability<16, 10, true>;
     const int width = walk_width(d);
-    if (width == 8) return right_probability<8, 0, false>;
+    if (d == 16) return walk_of_outputs<16, true>(outputs);
+    if (width == 8) return walk_of_outputs<8, false>(outputs);
     if (width == 16) return right_probability<16, 0, false>;
-    return width ? right_probability<widest_walk, 0, false> : right_probability<0, 0, false>;
+    return width ? walk_of_outputs<widest_walk, false>(outputs) : right_probability<0, 0, false>;
 }
 
 using SquaredWalk = decltype(&expected_square<0, false>);
@@ -40,7 +65,7 @@ struct Prepared {
     float *h, *next;      // states; values of the last input that stand for its walk use both
     float* x;
     float* c;      // pre-activations of the last step without the last input, or logits of given points
-    float* start;  // logits at y = -last_range
+    float* start;  // logits at the lower end of the last input's range
     float* work;
     Walk walk;
     SquaredWalk squared_walk;  // for the median task
@@ -160,7 +185,7 @@ OUTSAMPLE_INLINE void states(Prepared& prepared, const float* x, int steps) {
 }
 
 template <int D>
-OUTSAMPLE_INLINE void before_last_input(Prepared& prepared, const float* x) {
+OUTSAMPLE_INLINE void before_last_input(Prepared& prepared, const float* x, float range) {
     const Network& network = prepared.network;
     const int d = network.hidden_size;
     states<D>(prepared, x, network.seq_len - 1);
@@ -168,11 +193,13 @@ OUTSAMPLE_INLINE void before_last_input(Prepared& prepared, const float* x) {
     for (int k = 0; k < d; ++k)
         for (int v = 0; v < width; ++v) {
             const vfloat c = load<vfloat>(prepared.c + k * block + v * lanes);
-            store(prepared.h + k * block + v * lanes, relu(c - broadcast(network.W_hi[k] * last_range)));
+            store(prepared.h + k * block + v * lanes, relu(c - broadcast(network.W_hi[k] * range)));
         }
     layer<D, false>(network.output_size, d, prepared.last.weights, prepared.h, nullptr, nullptr, prepared.last.offset,
                     prepared.start);
 }
+
+OUTSAMPLE_INLINE float range_of(Task task) { return task == Task::median ? squared_range : last_range; }
 
 OUTSAMPLE_INLINE vfloat value_at(const float* x, vint position, int count, std::ptrdiff_t stride) {
     vfloat value{};
@@ -278,7 +305,7 @@ RuleSum point_sum(const Network& network, const PointTable& table, std::int64_t 
                 for (int v = 0; v < width; ++v)
                     store(prepared.x + t * block + v * lanes, load<vfloat>(points + t * points_per_group + v * lanes));
             if (table.exact_last) {
-                before_last_input<D>(prepared, prepared.x);
+                before_last_input<D>(prepared, prepared.x, last_range);
             } else {
                 states<D>(prepared, prepared.x, n);
                 layer<D, false>(outputs, d, network.W_oh, prepared.h, nullptr, nullptr, network.b_o, prepared.c);
@@ -379,7 +406,7 @@ RuleSum conditional_sum(const Network& network, Task task, std::uint64_t key, st
                     order_switches(task, x, n, block, before[v], after[v], before_label[v], after_label[v]);
             }
         }
-        before_last_input<D>(prepared, prepared.x);
+        before_last_input<D>(prepared, prepared.x, range_of(task));
         for (int v = 0; v < used; v += 2) {
             const std::int64_t stratum = begin + v / 2 * lanes;
             const int here = last - stratum < lanes ? static_cast<int>(last - stratum) : lanes;
@@ -432,7 +459,7 @@ void conditional_values(const Network& network, Task task, const float* x, std::
         for (int i = 0; i < block; ++i)
             for (int t = 0; t < n - 1; ++t)
                 prepared.x[t * block + i] = begin + i < count ? x[(begin + i) * (n - 1) + t] : 0.0f;
-        before_last_input<D>(prepared, prepared.x);
+        before_last_input<D>(prepared, prepared.x, range_of(task));
         float values[block];
         for (int v = 0; v < width; ++v) {
             if (task == Task::median) {
