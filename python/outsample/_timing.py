@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import random
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -68,9 +69,10 @@ def _repeats(call: Callable[[int], object], round_seconds: float) -> int:
 def interleaved(
     calls: Mapping[Key, Callable[[int], object]], rounds: int, round_seconds: float, bar: Progress
 ) -> dict[Key, Quartiles]:
-    """Time calls round-robin.
+    """Time calls in turn, round after round, each round in another order.
 
-    A measurement during which the processor was given to another program is made again, a few times if need be.
+    So no call always finds the caches as the same other one leaves them. A measurement during which the processor was
+    given to another program is made again, a few times if need be.
 
     Parameters
     ----------
@@ -89,10 +91,12 @@ def interleaved(
     collecting = gc.isenabled()
     gc.disable()
     try:
+        order, shuffle = list(calls), random.Random(0).shuffle
         for r in range(rounds):
-            for key, call in calls.items():
+            shuffle(order)
+            for key in order:
                 count = repeats[key]
-                times[key].append(_undisturbed(call, range(r * count, (r + 1) * count)) / count)
+                times[key].append(_undisturbed(calls[key], range(r * count, (r + 1) * count)) / count)
             gc.collect()
             bar.advance()
     finally:

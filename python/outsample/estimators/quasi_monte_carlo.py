@@ -285,7 +285,7 @@ class QuasiMonteCarlo(Estimator):
         replicates, count, pool, rule_cost = self.prepared(model, budget)
         if not self.randomised:
             (value,), walked = _core.point_sums(model._network, pool, self.exact_last, threads, rule_cost.planned)
-            return Estimate(value=value, cost=rule_cost.total(count, walked))
+            return Estimate(value, None, rule_cost.total(count, walked))
         first = (philox_key(rng) & 0xFFFFFFFF) % (len(pool) - replicates + 1)
         sums, walked = _core.point_sums(model._network, pool[first : first + replicates], self.exact_last, threads)
         value = math.fsum(sums) / replicates
