@@ -412,9 +412,73 @@ def test_many_networks_share_a_table(isa, d, n, exact_last):
     weights = np.stack([np.concatenate([m.W_hh.ravel(), m.W_hi, m.W_oh.ravel()]) for m in models])
     x = np.random.default_rng(0).normal(size=(5000, n - 1 if exact_last else n))
     table = make_table(x, models[0].task, exact_last=exact_last)
-    got = _core.point_sums_many(weights, d, n, table, exact_last)
+    got = _core.point_sums_of_weights(weights, d, n, table, exact_last)
     assert got.tolist() == [_core.point_sums(m._network, table[None], exact_last)[0][0] for m in models]
-    np.testing.assert_array_equal(_core.point_sums_many(weights, d, n, table, exact_last, threads=3), got)
+    np.testing.assert_array_equal(_core.point_sums_of_weights(weights, d, n, table, exact_last, threads=3), got)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        osp.ConditionalMonteCarlo(),
+        osp.DeterministicCubature(),
+        osp.QuasiMonteCarlo(),
+        osp.QuasiMonteCarlo(exact_last=False, sequence="lattice", coordinates="gaussian"),
+    ],
+    ids=lambda method: method.label,
+)
+@pytest.mark.parametrize(("d", "n"), [(16, 10), (5, 4)])
+def test_estimating_many_is_estimating_each_to_the_last_bit(isa, method, d, n):
+    models = [random_rnn(d, n, seed=seed) for seed in range(5)]
+    seeds = np.random.SeedSequence(3).spawn(5)
+    each = [method.estimate(m, 500, rng=s) for m, s in zip(models, seeds, strict=True)]
+    for threads in (1, 3):
+        batch = method.estimate_many(models, 500, rng=3, threads=threads)
+        for one, other in zip(each, batch, strict=True):
+            assert one.value == other.value
+            assert one.standard_error == other.standard_error
+            assert one.cost.multiply_adds == other.cost.multiply_adds
+            assert one.settings == other.settings
+            assert other.cost.seconds > 0
+            assert other.threads == threads
+            if one.standard_error is not None:
+                assert one.confidence_interval() == other.confidence_interval()
+    mixed = [models[0], random_rnn(3, 4), random_rnn(3, 4, "argmax")]
+    for one, model, seed in zip(method.estimate_many(mixed, 500, rng=3), mixed, seeds, strict=False):
+        assert one.value == method.estimate(model, 500, rng=seed).value
+    assert method.estimate_many([], 500) == []
+    with pytest.raises(ValueError, match="budget must be at least"):
+        method.estimate_many(models, 0)
+
+
+def test_the_core_refuses_batches_that_do_not_fit():
+    one, other = random_rnn(3, 4)._network, random_rnn(4, 4)._network
+    tables = np.stack([make_table(np.zeros((64, 3)), osp.get_task("2nd_argmax"), exact_last=True)] * 3)
+    for networks, first, copies, message in (
+        ([one, other], [0, 0], 1, "networks must have one shape, got hidden_size 3 and 4, seq_len 4 and 4"),
+        ([one, one], [0], 1, "first must have one entry per network, got 1 for 2"),
+        ([one], [2], 2, "first must leave 2 of 3 tables, got 2"),
+        ([one], [-1], 2, "first must leave 2 of 3 tables, got -1"),
+        ([one], [0], -1, "copies must be at least 0, got -1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            _core.point_sums_many(networks, tables, first, copies, True)
+    with pytest.raises(ValueError, match=r"tables must have shape \(count, groups, 8, 64\), got \(3, 1, 7, 64\)"):
+        _core.point_sums_many([one], tables[:, :, 1:], [0], 1, True)
+    with pytest.raises(ValueError, match="threads must be at least 1, got 0"):
+        _core.point_sums_many([one], tables, [0], 1, True, 0)
+    sums, walked = _core.point_sums_many([one, one], tables, [0, 1], 2, True)
+    assert sums.tolist() == [_core.point_sums(one, tables[:2], True)[0]] * 2
+    assert walked.tolist() == [_core.point_sums(one, tables[:2], True)[1]] * 2
+    assert _core.point_sums_many([], tables, [], 2, True)[0].shape == (0, 2)
+    for networks, keys, threads, message in (
+        ([one, other], [0, 0], 1, "networks must have one shape"),
+        ([one], [0, 0], 1, "keys must have one entry per network, got 2 for 1"),
+        ([one], [0], 0, "threads must be at least 1, got 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            _core.conditional_sum_many(networks, "2nd_argmax", 10, keys, threads)
+    assert [a.shape for a in _core.conditional_sum_many([], "argmax", 10, [])] == [(0,)] * 3
 
 
 def test_many_networks_refuse_other_shapes():
@@ -429,7 +493,7 @@ def test_many_networks_refuse_other_shapes():
         ((weights, 3, 4, table, True, 0), "threads must be at least 1, got 0"),
     ):
         with pytest.raises(ValueError, match=message):
-            _core.point_sums_many(*arguments)
+            _core.point_sums_of_weights(*arguments)
 
 
 @pytest.mark.parametrize("sequence", ["sobol", "hammersley", "kronecker", "lattice"])

@@ -42,6 +42,18 @@ PyNetwork::PyNetwork(const Array<float>& W_hh, const Array<float>& W_hi, const A
     view_.b_o = b_o ? p : nullptr;
 }
 
+std::vector<const outsample::Network*> views_of_one_shape(const std::vector<std::shared_ptr<PyNetwork>>& networks) {
+    std::vector<const outsample::Network*> views;
+    for (const auto& network : networks) views.push_back(&network->view());
+    for (const auto* view : views)
+        if (view->hidden_size != views[0]->hidden_size || view->seq_len != views[0]->seq_len)
+            throw std::invalid_argument("networks must have one shape, got hidden_size " +
+                                        std::to_string(views[0]->hidden_size) + " and " +
+                                        std::to_string(view->hidden_size) + ", seq_len " +
+                                        std::to_string(views[0]->seq_len) + " and " + std::to_string(view->seq_len));
+    return views;
+}
+
 std::vector<const float*> rows(const Array<float>& weights, int hidden_size, int outputs) {
     if (hidden_size < 1) throw std::invalid_argument("hidden_size must be at least 1");
     if (outputs < 1) throw std::invalid_argument("outputs must be at least 1");

@@ -1,6 +1,7 @@
 // The Python-side owner of a network's weights, shared by every binding that takes a network.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -19,6 +20,9 @@ class PyNetwork {
     std::vector<float> weights_;
     outsample::Network view_;
 };
+
+// The networks behind them, which must have the same hidden_size and seq_len.
+std::vector<const outsample::Network*> views_of_one_shape(const std::vector<std::shared_ptr<PyNetwork>>& networks);
 
 // Rows of a (count, parameters) array: W_hh, W_hi, W_oh one after the other.
 std::vector<const float*> rows(const Array<float>& weights, int hidden_size, int outputs);

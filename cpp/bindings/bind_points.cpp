@@ -1,4 +1,7 @@
 #include "bind_network.hpp"
+
+#include <algorithm>
+
 #include "outsample/points.hpp"
 
 namespace {
@@ -33,8 +36,49 @@ py::tuple point_sums(const PyNetwork& network, const Array<float>& tables, bool 
     return py::make_tuple(sums, walked);
 }
 
-Array<double> point_sums_many(const Array<float>& weights, int hidden_size, int seq_len, const Array<float>& table,
-                              bool exact_last, int threads) {
+// Network i on tables first[i] ... first[i] + copies - 1: the sums, shape (networks, copies), and the intervals walked,
+// shape (networks,).
+py::tuple point_sums_many(const std::vector<std::shared_ptr<PyNetwork>>& networks, const Array<float>& tables,
+                          const std::vector<std::int64_t>& first, std::int64_t copies, bool exact_last, int threads,
+                          std::int64_t intervals) {
+    check_threads(threads);
+    if (copies < 0) throw std::invalid_argument("copies must be at least 0, got " + std::to_string(copies));
+    if (first.size() != networks.size())
+        throw std::invalid_argument("first must have one entry per network, got " + std::to_string(first.size()) +
+                                    " for " + std::to_string(networks.size()));
+    const auto views = views_of_one_shape(networks);
+    const auto count = static_cast<py::ssize_t>(views.size());
+    Array<double> sums({count, py::ssize_t(copies)});
+    Array<std::int64_t> walked(count);
+    if (count == 0) return py::make_tuple(sums, walked);
+    const int rows = outsample::point_rows(views[0]->seq_len, exact_last);
+    check_tables(tables, "tables", rows, 4, "count, groups");
+    std::vector<outsample::PointJob> jobs;
+    for (py::ssize_t i = 0; i < count; ++i) {
+        if (first[i] < 0 || first[i] + copies > tables.shape(0))
+            throw std::invalid_argument("first must leave " + std::to_string(copies) + " of " +
+                                        std::to_string(tables.shape(0)) + " tables, got " + std::to_string(first[i]));
+        for (std::int64_t j = 0; j < copies; ++j)
+            jobs.push_back({views[i], {tables.data(first[i] + j), tables.shape(1), exact_last}});
+    }
+    double* sum = sums.mutable_data();
+    std::int64_t* steps = walked.mutable_data();
+    {
+        py::gil_scoped_release release;
+        std::vector<outsample::RuleSum> results(jobs.size());
+        outsample::point_sum_many(jobs.data(), static_cast<std::int64_t>(jobs.size()), intervals, threads,
+                                  results.data());
+        std::fill(steps, steps + count, 0);
+        for (std::size_t i = 0; i < jobs.size(); ++i) {
+            sum[i] = results[i].sum;
+            steps[i / copies] += results[i].walked;
+        }
+    }
+    return py::make_tuple(sums, walked);
+}
+
+Array<double> point_sums_of_weights(const Array<float>& weights, int hidden_size, int seq_len,
+                                    const Array<float>& table, bool exact_last, int threads) {
     const int shortest = exact_last ? 2 : 1;
     if (seq_len < shortest)
         throw std::invalid_argument("seq_len must be at least " + std::to_string(shortest) + ", got " +
@@ -50,7 +94,12 @@ Array<double> point_sums_many(const Array<float>& weights, int hidden_size, int 
     double* out = sums.mutable_data();
     {
         py::gil_scoped_release release;
-        outsample::point_sum_many(networks.data(), networks.size(), points, threads, out);
+        std::vector<outsample::PointJob> jobs;
+        for (const auto& network : networks) jobs.push_back({&network, points});
+        std::vector<outsample::RuleSum> results(jobs.size());
+        outsample::point_sum_many(jobs.data(), static_cast<std::int64_t>(jobs.size()), outsample::any_intervals,
+                                  threads, results.data());
+        for (std::size_t i = 0; i < jobs.size(); ++i) out[i] = results[i].sum;
     }
     return sums;
 }
@@ -64,6 +113,31 @@ py::tuple conditional_sum(const PyNetwork& network, const std::string& task, std
         result = outsample::conditional_sum(network.view(), parsed, strata, key, intervals, threads);
     }
     return py::make_tuple(result.sum, result.squares, result.walked);
+}
+
+// The same for each of many networks with a key of its own: three arrays of shape (networks,).
+py::tuple conditional_sum_many(const std::vector<std::shared_ptr<PyNetwork>>& networks, const std::string& task,
+                               std::int64_t strata, const std::vector<std::uint64_t>& keys, int threads,
+                               std::int64_t intervals) {
+    check_threads(threads);
+    require_key_for_each(keys.size(), networks.size());
+    const auto views = views_of_one_shape(networks);
+    const auto parsed = outsample::parse_task(task);
+    const auto count = static_cast<py::ssize_t>(views.size());
+    std::vector<outsample::RuleSum> results(views.size());
+    {
+        py::gil_scoped_release release;
+        outsample::conditional_sum_many(views.data(), keys.data(), count, parsed, strata, intervals, threads,
+                                        results.data());
+    }
+    Array<double> sums(count), squares(count);
+    Array<std::int64_t> walked(count);
+    for (py::ssize_t i = 0; i < count; ++i) {
+        sums.mutable_at(i) = results[i].sum;
+        squares.mutable_at(i) = results[i].squares;
+        walked.mutable_at(i) = results[i].walked;
+    }
+    return py::make_tuple(sums, squares, walked);
 }
 
 Array<float> conditional_expectations(const PyNetwork& network, const std::string& task, const Array<float>& x,
@@ -93,8 +167,13 @@ void bind_points(py::module_& m) {
         "intervals"_a = outsample::any_intervals,
         "For each table of points, the sum of weight times probability of a right answer; intervals walked in all, so "
         "many times the number of points at most.");
-    m.def("point_sums_many", &point_sums_many, "weights"_a, "hidden_size"_a, "seq_len"_a, "table"_a, "exact_last"_a,
-          "threads"_a = 1, "The sum over one table of points for each network (a row of weights), as in point_sums.");
+    m.def("point_sums_many", &point_sums_many, "networks"_a, "tables"_a, "first"_a, "copies"_a, "exact_last"_a,
+          "threads"_a = 1, "intervals"_a = outsample::any_intervals,
+          "point_sums for networks of one shape, each with the tables first ... first + copies - 1: sums (networks, "
+          "copies) and intervals walked (networks,).");
+    m.def("point_sums_of_weights", &point_sums_of_weights, "weights"_a, "hidden_size"_a, "seq_len"_a, "table"_a,
+          "exact_last"_a, "threads"_a = 1,
+          "The sum over one table of points for each network (a row of weights), as in point_sums.");
     m.def(
         "conditional_sum", &conditional_sum, "network"_a, "task"_a, "strata"_a, "key"_a, "threads"_a = 1,
         "intervals"_a = outsample::any_intervals,
@@ -102,6 +181,9 @@ void bind_points(py::module_& m) {
         "each stratum; sum over strata of their squared difference; intervals walked, so many times the number of "
         "samples "
         "at most.");
+    m.def("conditional_sum_many", &conditional_sum_many, "networks"_a, "task"_a, "strata"_a, "keys"_a, "threads"_a = 1,
+          "intervals"_a = outsample::any_intervals,
+          "conditional_sum for networks of one shape, each with its own key: three arrays of shape (networks,).");
     m.def("conditional_expectations", &conditional_expectations, "network"_a, "task"_a, "x"_a, "threads"_a = 1,
           "P(right answer | first n - 1 inputs), or E(squared error | first n - 1 inputs), for x of shape "
           "(count, n - 1).");

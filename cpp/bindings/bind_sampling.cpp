@@ -31,17 +31,8 @@ Array<std::int64_t> count_correct_many(const std::vector<std::shared_ptr<PyNetwo
                                        std::int64_t samples, const std::vector<std::uint64_t>& keys, std::int64_t first,
                                        int threads) {
     check_range(samples, first, threads);
-    if (keys.size() != networks.size())
-        throw std::invalid_argument("keys must have one entry per network, got " + std::to_string(keys.size()) +
-                                    " for " + std::to_string(networks.size()));
-    std::vector<const outsample::Network*> views;
-    for (const auto& network : networks) views.push_back(&network->view());
-    for (const auto* view : views)
-        if (view->hidden_size != views[0]->hidden_size || view->seq_len != views[0]->seq_len)
-            throw std::invalid_argument("networks must have one shape, got hidden_size " +
-                                        std::to_string(views[0]->hidden_size) + " and " +
-                                        std::to_string(view->hidden_size) + ", seq_len " +
-                                        std::to_string(views[0]->seq_len) + " and " + std::to_string(view->seq_len));
+    require_key_for_each(keys.size(), networks.size());
+    const auto views = views_of_one_shape(networks);
     const auto parsed = outsample::parse_task(task);
     Array<std::int64_t> correct(static_cast<py::ssize_t>(views.size()));
     std::int64_t* out = correct.mutable_data();

@@ -35,6 +35,12 @@ void require_shape(const Array<T>& array, const char* name, const std::vector<py
     throw std::invalid_argument(std::string(name) + " must have shape (" + text + "), got " + shape_text(array));
 }
 
+inline void require_key_for_each(std::size_t keys, std::size_t networks) {
+    if (keys != networks)
+        throw std::invalid_argument("keys must have one entry per network, got " + std::to_string(keys) + " for " +
+                                    std::to_string(networks));
+}
+
 inline void check_threads(int threads) {
     if (threads < 1) throw std::invalid_argument("threads must be at least 1, got " + std::to_string(threads));
 }

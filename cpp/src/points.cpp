@@ -55,9 +55,10 @@ RuleSum point_sum(const Network& network, const PointTable& table, std::int64_t 
     return added_up(partial);
 }
 
-void point_sum_many(const Network* networks, std::int64_t count, const PointTable& table, int threads, double* sums) {
+void point_sum_many(const PointJob* jobs, std::int64_t count, std::int64_t intervals, int threads, RuleSum* results) {
     parallel_for(count, 1, threads, [&](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t i = begin; i < end; ++i) sums[i] = point_sum(networks[i], table, any_intervals, 1).sum;
+        for (std::int64_t i = begin; i < end; ++i)
+            results[i] = point_sum(*jobs[i].network, jobs[i].table, intervals, 1);
     });
 }
 
@@ -73,6 +74,14 @@ RuleSum conditional_sum(const Network& network, Task task, std::int64_t strata, 
                                                                   intervals, scratch.floats(points_scratch(network)));
     });
     return added_up(partial);
+}
+
+void conditional_sum_many(const Network* const* networks, const std::uint64_t* keys, std::int64_t count, Task task,
+                          std::int64_t strata, std::int64_t intervals, int threads, RuleSum* results) {
+    parallel_for(count, 1, threads, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t i = begin; i < end; ++i)
+            results[i] = conditional_sum(*networks[i], task, strata, keys[i], intervals, 1);
+    });
 }
 
 RuleCost rule_cost(const Network& network, Task task, bool exact_last) {

@@ -29,7 +29,7 @@ constexpr int point_rows(int seq_len, bool exact_last) { return exact_last ? seq
 struct RuleSum {
     double sum;
     double squares;  // sum over strata of the squared difference of their two samples; random samples only
-    // Intervals of the last input between neighbouring breakpoints, empty ones not counted; for the median task the
+    // Intervals of the last input between neighbouring breakpoints within its range; for the median task the
     // breakpoints themselves. Values in place of a walk count as intervals_of_values.
     std::int64_t walked;
 };
@@ -42,8 +42,12 @@ constexpr std::int64_t any_intervals = 1 << 30;
 // fixed too.
 RuleSum point_sum(const Network& network, const PointTable& table, std::int64_t intervals, int threads);
 
-// The same for each of many networks, bit for bit; threads share the networks.
-void point_sum_many(const Network* networks, std::int64_t count, const PointTable& table, int threads, double* sums);
+// The same for each of many networks and tables, bit for bit; threads share them.
+struct PointJob {
+    const Network* network;
+    PointTable table;
+};
+void point_sum_many(const PointJob* jobs, std::int64_t count, std::int64_t intervals, int threads, RuleSum* results);
 
 // Boxes that the strata share evenly. Only of a multiple of it do strata lie in one box each, so that the boxes may
 // have different probabilities.
@@ -56,6 +60,10 @@ constexpr int strata_boxes = 8;
 // on earlier ones alone, so that none is biased. Throws std::invalid_argument unless n >= 2.
 RuleSum conditional_sum(const Network& network, Task task, std::int64_t strata, std::uint64_t key,
                         std::int64_t intervals, int threads);
+
+// The same for each of many networks with a key of its own, bit for bit; threads share the networks.
+void conditional_sum_many(const Network* const* networks, const std::uint64_t* keys, std::int64_t count, Task task,
+                          std::int64_t strata, std::int64_t intervals, int threads, RuleSum* results);
 
 // Multiply-adds of a rule: those made once, those of each point, and those of each interval walked on the last input
 // (for the median task each breakpoint). Counted are multiplications, additions and reciprocals of real numbers (a

@@ -119,7 +119,7 @@ def moments(
     rng = np.random.Generator(np.random.Philox(seed))
     if task.quantity == "accuracy":
         table = _table(task, n, samples, rng)
-        p = _core.point_sums_many(weights, hidden_size, n, table, True, threads)
+        p = _core.point_sums_of_weights(weights, hidden_size, n, table, True, threads)
         p = np.clip(p, 0.0, 1.0)  # rounding
         return p, p * (1 - p)
     inputs = order_statistics_inputs(n, samples, rng)

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from numpy.random import SeedSequence
 
 from outsample import _core
-from outsample.models import Model
+from outsample.models import RNN, Model
 from outsample.seeding import RNGLike, seed_sequence
 from outsample.tasks import Task
 
@@ -366,6 +366,13 @@ class Estimator(ABC):
     @abstractmethod
     def _estimate(self, model: Any, task: Task, budget: int, rng: Any, threads: int) -> Estimate:
         """The method itself; see the class docstring."""
+
+
+def networks_of_one_shape(models: Sequence[Any]) -> list[RNN] | None:
+    """The models, if they are recurrent networks of one shape and task, which one call of the core can take."""
+    if models and all(isinstance(m, RNN) for m in models) and len({m.shape for m in models}) == 1:
+        return list(models)
+    return None
 
 
 def _integer(value: Any, name: str, minimum: int) -> int:

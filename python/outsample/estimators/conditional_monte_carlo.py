@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import time
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 from outsample import _core
-from outsample.estimators.base import Cost, Estimate, Estimator
+from outsample.estimators.base import Cost, Estimate, Estimator, networks_of_one_shape
 from outsample.estimators.student import student_interval
 from outsample.models import RNN
-from outsample.seeding import philox_key
+from outsample.seeding import RNGLike, philox_key, seed_sequence
 from outsample.tasks import Task
 
 
@@ -63,18 +65,33 @@ class ConditionalMonteCarlo(Estimator):
         return _Samples({"strata": strata}, strata, known.evaluations, known.multiply_adds, cost.interval, cost.planned)
 
     def _estimate(self, model: RNN, task: Task, budget: int, rng: Any, threads: int) -> Estimate:
-        settings, strata, samples, known, interval, planned = self.prepared(model, budget)
-        total, squares, walked = _core.conditional_sum(
-            model._network, task.name, strata, philox_key(rng), threads, planned
+        samples: _Samples = self.prepared(model, budget)
+        sums = _core.conditional_sum(
+            model._network, task.name, samples.strata, philox_key(rng), threads, samples.planned
         )
-        value, error = total / samples, math.sqrt(squares) / samples
-        return Estimate(
-            value,
-            error,
-            Cost(math.nan, known + interval * walked, samples),
-            settings=settings,
-            interval=partial(student_interval, value, error, strata),
+        return samples.result(*sums)
+
+    def estimate_many(
+        self, models: Sequence[Any], budget: int, *, rng: RNGLike = None, threads: int = 1
+    ) -> Sequence[Estimate]:
+        """Estimate many networks, with the same results as one by one; model i gets the i-th child of ``rng``.
+
+        Networks of one shape and task are evaluated in one call of the core. Each estimate then has an equal share of
+        that call's wall time.
+        """
+        networks = networks_of_one_shape(models)
+        if networks is None:
+            return super().estimate_many(models, budget, rng=rng, threads=threads)
+        budget, threads, plan, setup = self._admit(networks[0], budget, threads)
+        samples = plan.prepared
+        keys = [philox_key(seed) for seed in seed_sequence(rng).spawn(len(networks))]
+        start = time.perf_counter()
+        sums = _core.conditional_sum_many(
+            [m._network for m in networks], networks[0].task.name, samples.strata, keys, threads, samples.planned
         )
+        estimates = [samples.result(*each) for each in zip(*(s.tolist() for s in sums), strict=True)]
+        seconds = (time.perf_counter() - start) / len(networks)
+        return [self._completed(e, plan, seconds, setup, threads) for e in estimates]
 
 
 class _Samples(NamedTuple):
@@ -86,6 +103,18 @@ class _Samples(NamedTuple):
     known: float
     interval: int
     planned: int
+
+    def result(self, total: float, squares: float, walked: int) -> Estimate:
+        """From what the core adds up."""
+        settings, strata, samples, known, interval, _ = self
+        value, error = total / samples, math.sqrt(squares) / samples
+        return Estimate(
+            value,
+            error,
+            Cost(math.nan, known + interval * walked, samples),
+            settings=settings,
+            interval=partial(student_interval, value, error, strata),
+        )
 
 
 def require_two_inputs(estimator: Estimator, model: RNN) -> None:

@@ -13,7 +13,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from outsample import _core
-from outsample.estimators.base import ConfidenceInterval, Cost, Estimate, Estimator, _integer
+from outsample.estimators.base import (
+    ConfidenceInterval,
+    Cost,
+    Estimate,
+    Estimator,
+    _integer,
+    networks_of_one_shape,
+)
 from outsample.models import RNN, Model
 from outsample.seeding import RNGLike, philox_key, seed_sequence
 from outsample.tasks import Task
@@ -135,9 +142,8 @@ class MonteCarlo(Estimator):
         Accuracies of networks of one shape and task are counted in one call of the core. Each estimate then has an
         equal share of that call's wall time.
         """
-        networks = [m for m in models if isinstance(m, RNN)]
-        batch = len({m.shape for m in networks}) == 1 and len(networks) == len(models)
-        if not batch or (self.quantity or networks[0].task.quantity) != "accuracy":
+        networks = networks_of_one_shape(models)
+        if networks is None or (self.quantity or networks[0].task.quantity) != "accuracy":
             return super().estimate_many(models, budget, rng=rng, threads=threads)
         budget, threads, plan, setup = self._admit(networks[0], budget, threads)
         seeds = seed_sequence(rng).spawn(len(networks))

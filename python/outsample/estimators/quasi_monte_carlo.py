@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from threading import Lock
 from typing import Any, ClassVar, Literal
@@ -13,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outsample import _core, low_discrepancy
-from outsample.estimators.base import Estimate, Estimator, League
+from outsample.estimators.base import Estimate, Estimator, League, networks_of_one_shape
 from outsample.estimators.conditional_monte_carlo import RuleCost, require_two_inputs, whole_groups
 from outsample.estimators.student import student_interval
 from outsample.models import RNN
-from outsample.seeding import philox_key
+from outsample.seeding import RNGLike, philox_key, seed_sequence
 from outsample.tasks import Task
 
-Sequence = Literal["sobol", "hammersley", "kronecker", "lattice"]
+SequenceName = Literal["sobol", "hammersley", "kronecker", "lattice"]
 Coordinates = Literal["order", "gaussian"]
 Table = NDArray[np.float32]
 
@@ -46,7 +47,9 @@ def _cached(key: tuple[Any, ...], make: Callable[[], Table]) -> Table:
     return table
 
 
-def _unit_points(sequence: Sequence, count: int, dimensions: int, seed: tuple[int, ...] | None) -> NDArray[np.float64]:
+def _unit_points(
+    sequence: SequenceName, count: int, dimensions: int, seed: tuple[int, ...] | None
+) -> NDArray[np.float64]:
     """Points in (0, 1); randomised if there is a seed."""
     if sequence == "sobol":
         # Unrandomised, the second block of `count` points: the first one holds the origin and its neighbours.
@@ -176,7 +179,7 @@ class QuasiMonteCarlo(Estimator):
     def __init__(
         self,
         *,
-        sequence: Sequence = "sobol",
+        sequence: SequenceName = "sobol",
         coordinates: Coordinates = "order",
         exact_last: bool = True,
         randomised: bool = True,
@@ -283,11 +286,41 @@ class QuasiMonteCarlo(Estimator):
 
     def _estimate(self, model: RNN, task: Task, budget: int, rng: Any, threads: int) -> Estimate:
         replicates, count, pool, rule_cost = self.prepared(model, budget)
+        if self.randomised:
+            first = _run(pool, replicates, rng)
+            pool = pool[first : first + replicates]
+        sums, walked = _core.point_sums(model._network, pool, self.exact_last, threads, rule_cost.planned)
+        return self._result(sums, count, rule_cost, walked)
+
+    def estimate_many(
+        self, models: Sequence[Any], budget: int, *, rng: RNGLike = None, threads: int = 1
+    ) -> Sequence[Estimate]:
+        """Estimate many networks, with the same results as one by one; model i gets the i-th child of ``rng``.
+
+        Networks of one shape and task are evaluated in one call of the core. Each estimate then has an equal share of
+        that call's wall time.
+        """
+        networks = networks_of_one_shape(models)
+        if networks is None:
+            return super().estimate_many(models, budget, rng=rng, threads=threads)
+        budget, threads, plan, setup = self._admit(networks[0], budget, threads)
+        replicates, count, pool, rule_cost = plan.prepared
+        first = [0] * len(networks)
+        if self.randomised:
+            first = [_run(pool, replicates, seed) for seed in seed_sequence(rng).spawn(len(networks))]
+        start = time.perf_counter()
+        sums, walked = _core.point_sums_many(
+            [m._network for m in networks], pool, first, replicates, self.exact_last, threads, rule_cost.planned
+        )
+        estimates = [self._result(s, count, rule_cost, w) for s, w in zip(sums.tolist(), walked.tolist(), strict=True)]
+        seconds = (time.perf_counter() - start) / len(networks)
+        return [self._completed(e, plan, seconds, setup, threads) for e in estimates]
+
+    def _result(self, sums: list[float], count: int, rule_cost: RuleCost, walked: int) -> Estimate:
+        """From the sums over copies of so many points each."""
         if not self.randomised:
-            (value,), walked = _core.point_sums(model._network, pool, self.exact_last, threads, rule_cost.planned)
-            return Estimate(value, None, rule_cost.total(count, walked))
-        first = (philox_key(rng) & 0xFFFFFFFF) % (len(pool) - replicates + 1)
-        sums, walked = _core.point_sums(model._network, pool[first : first + replicates], self.exact_last, threads)
+            return Estimate(sums[0], None, rule_cost.total(count, walked))
+        replicates = len(sums)
         value = math.fsum(sums) / replicates
         error = math.sqrt(math.fsum((s - value) ** 2 for s in sums) / (replicates - 1) / replicates)
         return Estimate(
@@ -297,6 +330,11 @@ class QuasiMonteCarlo(Estimator):
             settings={"replicates": replicates},
             interval=partial(student_interval, value, error, replicates - 1),
         )
+
+
+def _run(pool: Table, replicates: int, rng: Any) -> int:
+    """Where in the pool an estimate's run of copies begins."""
+    return (philox_key(rng) & 0xFFFFFFFF) % (len(pool) - replicates + 1)
 
 
 class DeterministicCubature(QuasiMonteCarlo):
