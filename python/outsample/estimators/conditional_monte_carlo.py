@@ -12,7 +12,7 @@ from outsample import _core
 from outsample.estimators.base import Cost, Estimate, Estimator, networks_of_one_shape
 from outsample.estimators.student import student_interval
 from outsample.models import RNN
-from outsample.seeding import RNGLike, philox_key, seed_sequence
+from outsample.seeding import RNGLike, child_keys, philox_key
 from outsample.tasks import Task
 
 
@@ -84,7 +84,7 @@ class ConditionalMonteCarlo(Estimator):
             return super().estimate_many(models, budget, rng=rng, threads=threads)
         budget, threads, plan, setup = self._admit(networks[0], budget, threads)
         samples = plan.prepared
-        keys = [philox_key(seed) for seed in seed_sequence(rng).spawn(len(networks))]
+        keys = child_keys(rng, len(networks))
         start = time.perf_counter()
         sums = _core.conditional_sum_many(
             [m._network for m in networks], networks[0].task.name, samples.strata, keys, threads, samples.planned

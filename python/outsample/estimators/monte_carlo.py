@@ -22,7 +22,7 @@ from outsample.estimators.base import (
     networks_of_one_shape,
 )
 from outsample.models import RNN, Model
-from outsample.seeding import RNGLike, philox_key, seed_sequence
+from outsample.seeding import RNGLike, child_keys, philox_key, seed_sequence
 from outsample.tasks import Task
 from outsample.transformer import Transformer
 
@@ -146,10 +146,10 @@ class MonteCarlo(Estimator):
         if networks is None or (self.quantity or networks[0].task.quantity) != "accuracy":
             return super().estimate_many(models, budget, rng=rng, threads=threads)
         budget, threads, plan, setup = self._admit(networks[0], budget, threads)
-        seeds = seed_sequence(rng).spawn(len(networks))
+        keys = child_keys(rng, len(networks))
         start = time.perf_counter()
         counts = _core.count_correct_many(
-            [m._network for m in networks], networks[0].task.name, budget, [philox_key(s) for s in seeds], 0, threads
+            [m._network for m in networks], networks[0].task.name, budget, keys, 0, threads
         )
         estimates = [_fraction(plan.prepared, correct, budget) for correct in counts.tolist()]
         seconds = (time.perf_counter() - start) / len(networks)

@@ -18,7 +18,7 @@ from outsample.estimators.base import Estimate, Estimator, League, networks_of_o
 from outsample.estimators.conditional_monte_carlo import RuleCost, require_two_inputs, whole_groups
 from outsample.estimators.student import student_interval
 from outsample.models import RNN
-from outsample.seeding import RNGLike, philox_key, seed_sequence
+from outsample.seeding import RNGLike, child_keys, philox_key
 from outsample.tasks import Task
 
 SequenceName = Literal["sobol", "hammersley", "kronecker", "lattice"]
@@ -287,7 +287,7 @@ class QuasiMonteCarlo(Estimator):
     def _estimate(self, model: RNN, task: Task, budget: int, rng: Any, threads: int) -> Estimate:
         replicates, count, pool, rule_cost = self.prepared(model, budget)
         if self.randomised:
-            first = _run(pool, replicates, rng)
+            first = _run(pool, replicates, philox_key(rng))
             pool = pool[first : first + replicates]
         sums, walked = _core.point_sums(model._network, pool, self.exact_last, threads, rule_cost.planned)
         return self._result(sums, count, rule_cost, walked)
@@ -307,7 +307,7 @@ class QuasiMonteCarlo(Estimator):
         replicates, count, pool, rule_cost = plan.prepared
         first = [0] * len(networks)
         if self.randomised:
-            first = [_run(pool, replicates, seed) for seed in seed_sequence(rng).spawn(len(networks))]
+            first = [_run(pool, replicates, key) for key in child_keys(rng, len(networks))]
         start = time.perf_counter()
         sums, walked = _core.point_sums_many(
             [m._network for m in networks], pool, first, replicates, self.exact_last, threads, rule_cost.planned
@@ -332,9 +332,9 @@ class QuasiMonteCarlo(Estimator):
         )
 
 
-def _run(pool: Table, replicates: int, rng: Any) -> int:
+def _run(pool: Table, replicates: int, key: int) -> int:
     """Where in the pool an estimate's run of copies begins."""
-    return (philox_key(rng) & 0xFFFFFFFF) % (len(pool) - replicates + 1)
+    return (key & 0xFFFFFFFF) % (len(pool) - replicates + 1)
 
 
 class DeterministicCubature(QuasiMonteCarlo):
