@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import outsample as osp
-from outsample import _core
-from outsample.estimators.quasi_monte_carlo import make_table
+from outsample import _core, low_discrepancy
+from outsample.estimators.quasi_monte_carlo import _alike_together, make_table
 
 POINTS = 1 << 12
 
@@ -76,6 +76,31 @@ def test_points(benchmark, isa, d, n):
             for samples, value in variance.items()
         },
     )
+
+
+@pytest.mark.parametrize("isa", osp.build_info()["supported_isas"])
+@pytest.mark.parametrize("name", ["16_10_1073741824_11", "16_6_67108864_0", "6_6_536870912_2"])
+def test_order(benchmark, isa, name):
+    """The order of points in a table against the one in which they were made, on trained networks."""
+    model = osp.zoo.load(f"2nd_argmax_{name}")
+    net, inputs = model._network, model.seq_len - 1
+    u = low_discrepancy.hammersley(POINTS, low_discrepancy.order_dimensions(inputs))
+    x = low_discrepancy.order_inputs(u, inputs)
+    ordered = make_table(x, model.task, exact_last=True)
+    rows = ordered.transpose(1, 0, 2).reshape(ordered.shape[1], POINTS)
+    made = np.empty_like(rows)
+    made[:, _alike_together(x.astype(np.float32))] = rows
+    made = np.ascontiguousarray(made.reshape(rows.shape[0], -1, _core.points_per_group).transpose(1, 0, 2))
+    with osp.use_isa(isa):
+        functions = {
+            "as made": lambda: _core.point_sums(net, made[None], True),
+            "in order": lambda: _core.point_sums(net, ordered[None], True),
+        }
+        ns = nanoseconds(functions)
+        values = benchmark.pedantic(functions["in order"], rounds=3)
+        assert values[0][0] == pytest.approx(functions["as made"]()[0][0], abs=1e-6)
+    benchmark.extra_info.update({f"ns {key}": round(value, 1) for key, value in ns.items()})
+    benchmark.extra_info["in_order_to_as_made"] = round(ns["in order"] / ns["as made"], 3)
 
 
 @pytest.mark.parametrize("isa", osp.build_info()["supported_isas"])

@@ -14,7 +14,7 @@ from scipy.stats import t as student_t
 import outsample as osp
 from conftest import random_rnn
 from outsample import _core, low_discrepancy
-from outsample.estimators.quasi_monte_carlo import make_table
+from outsample.estimators.quasi_monte_carlo import _alike_together, make_table
 from outsample.estimators.student import student_quantile
 
 
@@ -266,6 +266,36 @@ def test_no_budget_is_overspent(method, d, n):
         for budget in (minimum, minimum + 3, 64, 256, 1000):
             estimate = method.estimate(model, max(budget, minimum), rng=seed)
             assert 0 < estimate.cost.multiply_adds <= max(budget, minimum) * model.forward_multiply_adds
+
+
+def test_a_table_reorders_points_and_keeps_them():
+    rng = np.random.default_rng(0)
+    x, weights = rng.normal(size=(100, 9)), rng.random(100).astype(np.float32)
+    table = make_table(x, osp.get_task("2nd_argmax"), exact_last=True, weights=weights)
+    columns = table.transpose(0, 2, 1).reshape(-1, table.shape[1])
+    assert not columns[100:, -1].any()  # padding weighs nothing
+    kept = np.column_stack([columns[:100, :9], columns[:100, -1]])
+    given = np.column_stack([x.astype(np.float32), weights])
+    assert sorted(map(tuple, kept)) == sorted(map(tuple, given))
+    assert (columns[:100, 10] == x.astype(np.float32).max(axis=1)[_alike_together(x.astype(np.float32))]).all()
+
+
+@pytest.mark.parametrize("name", ["2nd_argmax_16_10_1073741824_11", "2nd_argmax_6_6_536870912_2"])
+def test_points_that_share_a_vector_take_about_as_many_intervals(name):
+    """How many the longest walk of each 16 points takes is what a table takes."""
+    model = osp.zoo.load(name)
+    inputs = model.seq_len - 1
+    u = low_discrepancy.hammersley(3072, low_discrepancy.order_dimensions(inputs))
+    x = low_discrepancy.order_inputs(u, inputs).astype(np.float32)
+    h = np.zeros((len(x), model.hidden_size))
+    for t in range(inputs):
+        h = np.maximum(h @ model.W_hh.T + x[:, t, None] * model.W_hi, 0)
+    within = (np.abs(h @ model.W_hh.T) < 4.5 * np.abs(model.W_hi)).sum(axis=1)
+
+    def longest(order) -> float:
+        return within[order].reshape(-1, 16).max(axis=1).mean()
+
+    assert longest(_alike_together(x)) < 0.98 * longest(np.arange(len(x)))
 
 
 def test_fixed_points_have_weights_of_sum_one():

@@ -111,6 +111,9 @@ def make_table(
     """
     values = x.astype(np.float32)
     count, inputs = values.shape
+    if exact_last:
+        order = _alike_together(values)
+        values, weights = values[order], None if weights is None else weights[order]
     columns: list[NDArray[Any]] = list(values.T)
     if exact_last:
         # Where the right position changes as the last input grows, and what it is on both sides.
@@ -131,6 +134,18 @@ def make_table(
         columns.append(task.target(values).astype(np.int32))
     columns.append(np.full(count, 1.0 / count, np.float32) if weights is None else weights.astype(np.float32))
     return _packed(columns, count)
+
+
+def _alike_together(x: NDArray[np.float32]) -> NDArray[np.intp]:
+    """An order of points in which neighbours take about as many intervals to walk over the last input.
+
+    The lanes of a vector wait for the longest walk. What matters most for it, in networks of all tasks: how large the
+    largest input is (in eighths of the points), where it is, and the last input before the one that is walked.
+    """
+    by_largest = np.argsort(x.max(axis=1), kind="stable")
+    eighth = np.empty(len(x), dtype=np.intp)
+    eighth[by_largest] = np.arange(len(x)) * 8 // len(x)
+    return np.lexsort((x[:, -1], x.argmax(axis=1), eighth))
 
 
 class QuasiMonteCarlo(Estimator):
