@@ -319,7 +319,7 @@ class Estimator(ABC):
         if type(rng) is not SeedSequence and (self.draws or rng is not None):
             rng = seed_sequence(rng)
         result = self._estimate(model, model.task, budget, rng, threads)
-        return self._completed(result, plan, perf_counter() - start - setup, setup, threads)
+        return self._completed(result, plan, perf_counter() - start - setup, setup, threads, _core.active_isa())
 
     def _check_budget(self, model: Any, budget: int) -> None:
         minimum = self.minimum_budget(model)
@@ -347,12 +347,15 @@ class Estimator(ABC):
     ) -> Sequence[Estimate]:
         """Estimate many networks; model i gets the i-th child of ``rng``.
 
-        Methods that can do a batch faster than one network after another override this.
+        Methods that can do a batch faster than one network after another override this, and return a sequence that
+        makes its `Estimate` objects when they are asked for.
         """
         seeds: Sequence[Any] = [None] * len(models) if not self.draws else seed_sequence(rng).spawn(len(models))
         return [self.estimate(m, budget, rng=s, threads=threads) for m, s in zip(models, seeds, strict=True)]
 
-    def _completed(self, result: Estimate, plan: _Plan, seconds: float, setup_seconds: float, threads: int) -> Estimate:
+    def _completed(
+        self, result: Estimate, plan: _Plan, seconds: float, setup_seconds: float, threads: int, isa: str
+    ) -> Estimate:
         """Fill in what the method itself need not say; in place, since the estimate is new and nobody else's."""
         fields = vars(result)
         cost = result.cost
@@ -360,7 +363,7 @@ class Estimator(ABC):
         fields["method"] = result.method or self.method
         fields["settings"] = {**plan.settings, **result.settings}
         fields["threads"] = threads
-        fields["isa"] = _core.active_isa()
+        fields["isa"] = isa
         return result
 
     @abstractmethod

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from numpy.random import SeedSequence
 
+from outsample import _core
 from outsample.estimators.base import AdviceCost, Cost, Estimate, Estimator
 from outsample.estimators.empirical_cubature import EmpiricalCubature
 from outsample.estimators.monte_carlo import MonteCarlo
@@ -265,7 +266,8 @@ class Combined(Estimator):
             found.append(self._merged(models[i].task, done, reduce(_both, own) if own else None, sample))
         source.spawn(len(models))  # as if they had been estimated one by one
         seconds = (perf_counter() - start) / len(models)
-        return [self._completed(e, plan, seconds, setup / len(models), threads) for e in found]
+        isa = _core.active_isa()
+        return [self._completed(e, plan, seconds, setup / len(models), threads, isa) for e in found]
 
     def _merged(self, task: Task, done: list[Estimate], prior: Estimate | None, sample: Estimate | None) -> Estimate:
         if prior is None or sample is None:

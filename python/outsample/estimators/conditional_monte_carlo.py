@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from outsample import _core
 from outsample.estimators.base import Cost, Estimate, Estimator, networks_of_one_shape
+from outsample.estimators.batch import Batch
 from outsample.estimators.student import student_interval
 from outsample.models import RNN
 from outsample.seeding import RNGLike, child_keys, philox_key
@@ -86,12 +87,16 @@ class ConditionalMonteCarlo(Estimator):
         samples = plan.prepared
         keys = child_keys(rng, len(networks))
         start = time.perf_counter()
-        sums = _core.conditional_sum_many(
+        totals, squares, walked = _core.conditional_sum_many(
             [m._network for m in networks], networks[0].task.name, samples.strata, keys, threads, samples.planned
         )
-        estimates = [samples.result(*each) for each in zip(*(s.tolist() for s in sums), strict=True)]
-        seconds = (time.perf_counter() - start) / len(networks)
-        return [self._completed(e, plan, seconds, setup, threads) for e in estimates]
+        seconds, isa = (time.perf_counter() - start) / len(networks), _core.active_isa()
+
+        def one(i: int) -> Estimate:
+            result = samples.result(float(totals[i]), float(squares[i]), int(walked[i]))
+            return self._completed(result, plan, seconds, setup, threads, isa)
+
+        return Batch(len(networks), one)
 
 
 class _Samples(NamedTuple):

@@ -10,15 +10,15 @@ import time
 import warnings
 from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from outsample import _core
 from outsample.advice import Advice, AdviceSize, load_advice, shipped_advice
 from outsample.estimators._advised import AdvisedEstimator
 from outsample.estimators.base import Cost, Estimate
+from outsample.estimators.batch import Batch
 from outsample.models import RNN
 from outsample.seeding import RNGLike
 from outsample.tasks import Task
@@ -163,8 +163,7 @@ class EmpiricalCubature(AdvisedEstimator):
     ) -> Sequence[Estimate]:
         """Estimate many networks at once, networks side by side in vector registers.
 
-        All must be copies of the network that the first one is closest to. The result is a sequence that makes its
-        `Estimate` objects when they are asked for.
+        All must be copies of the network that the first one is closest to.
         """
         if not models:
             return []
@@ -188,7 +187,13 @@ class EmpiricalCubature(AdvisedEstimator):
         seconds = (time.perf_counter() - start) / len(models)
         cost = Cost(seconds, choice.cost.multiply_adds, choice.cost.evaluations, setup)
         settings = {**plan.settings, **choice.settings}
-        return _Batch(results, noise, cost, self.method, settings, threads, _core.active_isa())
+        method, isa = self.method, _core.active_isa()
+
+        def one(i: int) -> Estimate:
+            value, error = map(float, results[i, :2])
+            return Estimate(value, error, cost, method, {**settings, "noise": float(noise[i])}, threads, isa)
+
+        return Batch(len(models), one)
 
 
 class _Choice(NamedTuple):
@@ -226,36 +231,3 @@ def _closest(candidates: Iterable[Advice], model: RNN) -> Advice:
             f"closest, {best.name!r}; make advice with fit_cubature, or pass advice= to use one all the same"
         )
     return best
-
-
-class _Batch(Sequence[Estimate]):
-    """Estimates of many networks, kept as arrays."""
-
-    def __init__(
-        self,
-        results: NDArray[np.float64],
-        noise: NDArray[np.float64],
-        cost: Cost,
-        method: str,
-        settings: dict[str, Any],
-        threads: int,
-        isa: str,
-    ) -> None:
-        self._results, self._noise, self._settings = results, noise, settings
-        self._common = (method, threads, isa)
-        self._cost = cost
-
-    def __len__(self) -> int:
-        return len(self._results)
-
-    @overload
-    def __getitem__(self, index: int) -> Estimate: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Estimate]: ...
-    def __getitem__(self, index: int | slice) -> Estimate | list[Estimate]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        method, threads, isa = self._common
-        settings = {**self._settings, "noise": float(self._noise[index])}
-        value, error = map(float, self._results[index, :2])
-        return Estimate(value, error, self._cost, method, settings, threads, isa)

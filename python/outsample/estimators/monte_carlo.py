@@ -21,6 +21,7 @@ from outsample.estimators.base import (
     _integer,
     networks_of_one_shape,
 )
+from outsample.estimators.batch import Batch
 from outsample.models import RNN, Model
 from outsample.seeding import RNGLike, child_keys, philox_key, seed_sequence
 from outsample.tasks import Task
@@ -151,9 +152,13 @@ class MonteCarlo(Estimator):
         counts = _core.count_correct_many(
             [m._network for m in networks], networks[0].task.name, budget, keys, 0, threads
         )
-        estimates = [_fraction(plan.prepared, correct, budget) for correct in counts.tolist()]
-        seconds = (time.perf_counter() - start) / len(networks)
-        return [self._completed(e, plan, seconds, setup, threads) for e in estimates]
+        seconds, isa = (time.perf_counter() - start) / len(networks), _core.active_isa()
+
+        def one(i: int) -> Estimate:
+            result = _fraction(plan.prepared, int(counts[i]), budget)
+            return self._completed(result, plan, seconds, setup, threads, isa)
+
+        return Batch(len(networks), one)
 
 
 def _fraction(cost: Cost, correct: int, samples: int) -> Estimate:

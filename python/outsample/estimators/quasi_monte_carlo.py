@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from outsample import _core, low_discrepancy
 from outsample.estimators.base import Estimate, Estimator, League, networks_of_one_shape
+from outsample.estimators.batch import Batch
 from outsample.estimators.conditional_monte_carlo import RuleCost, require_two_inputs, whole_groups
 from outsample.estimators.student import student_interval
 from outsample.models import RNN
@@ -327,9 +328,13 @@ class QuasiMonteCarlo(Estimator):
         sums, walked = _core.point_sums_many(
             [m._network for m in networks], pool, first, replicates, self.exact_last, threads, rule_cost.planned
         )
-        estimates = [self._result(s, count, rule_cost, w) for s, w in zip(sums.tolist(), walked.tolist(), strict=True)]
-        seconds = (time.perf_counter() - start) / len(networks)
-        return [self._completed(e, plan, seconds, setup, threads) for e in estimates]
+        seconds, isa = (time.perf_counter() - start) / len(networks), _core.active_isa()
+
+        def one(i: int) -> Estimate:
+            result = self._result(sums[i].tolist(), count, rule_cost, int(walked[i]))
+            return self._completed(result, plan, seconds, setup, threads, isa)
+
+        return Batch(len(networks), one)
 
     def _result(self, sums: list[float], count: int, rule_cost: RuleCost, walked: int) -> Estimate:
         """From the sums over copies of so many points each."""

@@ -15,6 +15,7 @@ from outsample import _core
 from outsample.advice import Advice, AdviceSize, load_advice, shipped_advice
 from outsample.estimators._advised import AdvisedEstimator
 from outsample.estimators.base import Cost, Estimate
+from outsample.estimators.batch import Batch
 from outsample.estimators.empirical_cubature import AdviceWarning
 from outsample.models import RNN
 from outsample.seeding import RNGLike
@@ -144,14 +145,16 @@ class TransferredCubature(AdvisedEstimator):
         seconds = (time.perf_counter() - start) / len(models)
         cost = Cost(seconds, cost.multiply_adds, cost.evaluations, setup)
         settings = {**plan.settings, **settings}
-        isa = _core.active_isa()
+        method, isa = self.method, _core.active_isa()
         values = results[:, 0]
         if len(outside := values[(values < known.low) | (values > known.high)]):
             _warn(float(outside[0]), known, len(outside))
-        return [
-            Estimate(value, error, cost, self.method, settings, threads, isa)
-            for value, error in map(known.stated, values.tolist())
-        ]
+
+        def one(i: int) -> Estimate:
+            value, error = known.stated(float(values[i]))
+            return Estimate(value, error, cost, method, dict(settings), threads, isa)
+
+        return Batch(len(models), one)
 
 
 def _warn(value: float, known: _Known, count: int) -> None:
