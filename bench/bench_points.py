@@ -44,10 +44,11 @@ def stratified_variance(network, task: str, samples: int, draws: int = 4 * POINT
 
 
 @pytest.mark.parametrize("isa", osp.build_info()["supported_isas"])
-@pytest.mark.parametrize(("d", "n"), [(16, 10), (32, 10), (8, 6), (8, 5), (4, 4)])
-def test_points(benchmark, isa, d, n):
-    model = network(d, n)
-    net, task = model._network, model.task
+@pytest.mark.parametrize("of", ["16_10_1073741824_11", (16, 10), (32, 10), (8, 6), (8, 5), (4, 4)], ids=str)
+def test_points(benchmark, isa, of):
+    """On a network of the zoo, and on random ones."""
+    model = osp.zoo.load(f"2nd_argmax_{of}") if isinstance(of, str) else network(*of)
+    net, task, n = model._network, model.task, model.seq_len
     x = np.random.default_rng(0).normal(size=(POINTS, n))
     exact = make_table(x[:, :-1], task, exact_last=True)[None]
     plain = make_table(x, task, exact_last=False)[None]
@@ -63,7 +64,7 @@ def test_points(benchmark, isa, d, n):
         p = _core.conditional_expectations(net, task.name, x[:, :-1].astype(np.float32))
         variance = {samples: stratified_variance(net, task.name, samples) for samples in (256, POINTS)}
     assert values[0][0] == pytest.approx(p.mean(), abs=1e-6)
-    if isa == "avx512" and (d, n) == (16, 10):  # the shape whose logits stay in registers
+    if isa == "avx512" and of == (16, 10):  # the shape whose logits stay in registers
         assert ns["exact last"] < 3 * ns["plain points"]
     benchmark.extra_info.update({f"ns {name}": round(value, 1) for name, value in ns.items()})
     benchmark.extra_info.update(
