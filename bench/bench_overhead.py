@@ -31,7 +31,7 @@ def sampling(model: osp.RNN, budget: int) -> tuple[osp.Estimator, Core]:
 def rule(model: osp.RNN, budget: int) -> tuple[osp.Estimator, Core]:
     method = osp.DeterministicCubature()
     _, _, table, cost = method.prepared(model, budget)
-    return method, lambda: _core.point_sums(model._network, table, True, 1, cost.planned)[0][0]
+    return method, lambda: _core.point_sums(model._network, table.data, True, 1, cost.planned)[0][0]
 
 
 def advised(model: osp.RNN, budget: int) -> tuple[osp.Estimator, Core]:

@@ -14,7 +14,7 @@ from scipy.stats import t as student_t
 import outsample as osp
 from conftest import random_rnn
 from outsample import _core, low_discrepancy
-from outsample.estimators.quasi_monte_carlo import _alike_together, make_table
+from outsample.estimators.quasi_monte_carlo import _alike_together, _side_by_side, make_table
 from outsample.estimators.student import student_quantile
 
 
@@ -299,7 +299,7 @@ def test_points_that_share_a_vector_take_about_as_many_intervals(name):
 
 
 def test_fixed_points_have_weights_of_sum_one():
-    table = osp.DeterministicCubature().prepare(random_rnn(16, 10), 256)[2]
+    table = osp.DeterministicCubature().prepare(random_rnn(16, 10), 256)[2].data
     weights = table[0, :, -1]
     assert weights.sum() == pytest.approx(1, abs=1e-6)
     assert weights.max() > 1.5 * weights[weights > 0].min()
@@ -433,6 +433,49 @@ def test_a_table_of_random_points_is_conditional_or_plain_sampling(isa, task, ex
     walked //= 2
     assert 3 * 1000 <= walked <= 9 * 1000 if exact_last else walked == 0
     np.testing.assert_array_equal(totals, _core.point_sums(model._network, tables, exact_last, threads=3)[0])
+
+
+@pytest.mark.parametrize("exact_last", [True, False])
+@pytest.mark.parametrize("points", [1, 3, 16, 17, 63, 64, 100, 128, 1500])
+def test_copies_side_by_side_are_copies_in_groups(isa, exact_last, points):
+    model = random_rnn(6, 5, seed=2)
+    x = np.random.default_rng(0).normal(size=(9, points, 5))
+    tables = [make_table(copy[:, :4] if exact_last else copy, model.task, exact_last=exact_last) for copy in x]
+    grouped = np.stack(tables)
+    expected, walked = _core.point_sums(model._network, grouped, exact_last)
+    flat = _side_by_side(tables, points)
+    flat[:, 9 * points :] = np.nan  # nothing behind the copies is used
+    sums, also_walked = _core.point_sums(model._network, flat, exact_last, points=points)
+    np.testing.assert_allclose(sums, expected, rtol=1e-12, atol=1e-15)
+    assert also_walked == walked
+    again, _ = _core.point_sums(model._network, flat, exact_last, 3, points=points)
+    assert again == sums
+    for first, copies in ((0, 2), (3, 5), (8, 1), (4, 0)):
+        for table, each in ((flat, points), (grouped, 0)):
+            run, steps = _core.point_sums(model._network, table, exact_last, points=each, first=first, copies=copies)
+            np.testing.assert_allclose(run, expected[first : first + copies], rtol=1e-12, atol=1e-15)
+            many, steps_of_many = _core.point_sums_many(
+                [model._network] * 2, table, [first, first], copies, exact_last, points=each
+            )
+            assert many.tolist() == [run, run]
+            assert steps_of_many.tolist() == [steps, steps]
+
+
+def test_the_core_refuses_copies_that_are_not_there():
+    network = random_rnn(3, 4)._network
+    flat = np.zeros((8, 3 * 20 + 63), dtype=np.float32)
+    for table, arguments, message in (
+        (flat, {"points": 20, "first": 1, "copies": 3}, "first must leave 3 of 3 tables, got 1"),
+        (flat, {"points": 20, "first": -1, "copies": 1}, "first must leave 1 of 3 tables, got -1"),
+        (flat, {"points": 20, "copies": -1}, "copies must be at least 0, got -1"),
+        (flat, {"points": -1}, "points must be at least 0, got -1"),
+        (flat[1:], {"points": 20}, r"tables must have shape \(8, columns\) with 64 columns at least, got \(7, 123\)"),
+        (flat[:, :63], {"points": 20}, r"with 64 columns at least, got \(8, 63\)"),
+        (flat, {}, r"tables must have shape \(count, groups, 8, 64\), got \(8, 123\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            _core.point_sums(network, table, True, **arguments)
+    assert len(_core.point_sums(network, flat[:, :-1], True, points=20)[0]) == 2
 
 
 @pytest.mark.parametrize(("d", "n"), [(16, 10), (3, 2), (20, 5), (40, 3), (1, 4)])

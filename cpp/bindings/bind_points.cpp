@@ -1,13 +1,13 @@
 #include "bind_network.hpp"
 
-#include <algorithm>
+#include <optional>
 
 #include "outsample/points.hpp"
 
 namespace {
 
 // `shape` spells the dimensions before the last two.
-void check_tables(const Array<float>& tables, const char* name, int rows, int dimensions, const std::string& shape) {
+void check_groups(const Array<float>& tables, const char* name, int rows, int dimensions, const std::string& shape) {
     if (tables.ndim() != dimensions || tables.shape(dimensions - 2) != rows ||
         tables.shape(dimensions - 1) != outsample::points_per_group)
         throw std::invalid_argument(std::string(name) + " must have shape (" + shape + ", " + std::to_string(rows) +
@@ -15,23 +15,58 @@ void check_tables(const Array<float>& tables, const char* name, int rows, int di
                                     shape_text(tables));
 }
 
+void check_copies(std::int64_t copies) {
+    if (copies < 0) throw std::invalid_argument("copies must be at least 0, got " + std::to_string(copies));
+}
+
+outsample::PointTable grouped(const float* data, std::int64_t copies, std::int64_t groups, int rows, bool exact_last) {
+    constexpr std::int64_t group = outsample::points_per_group;
+    return {data, group, rows * group, copies, groups * group, exact_last};
+}
+
+// All copies of tables in groups (points 0), shape (copies, groups, rows, points_per_group), or of so many points each
+// side by side, shape (rows, columns), behind which there are points_per_group - 1 columns at least.
+outsample::PointTable copies_in(const Array<float>& tables, int seq_len, bool exact_last, std::int64_t points) {
+    constexpr std::int64_t group = outsample::points_per_group;
+    const int rows = outsample::point_rows(seq_len, exact_last);
+    if (points < 0) throw std::invalid_argument("points must be at least 0, got " + std::to_string(points));
+    if (points == 0) {
+        check_groups(tables, "tables", rows, 4, "count, groups");
+        return grouped(tables.data(), tables.shape(0), tables.shape(1), rows, exact_last);
+    }
+    if (tables.ndim() != 2 || tables.shape(0) != rows || tables.shape(1) < group)
+        throw std::invalid_argument("tables must have shape (" + std::to_string(rows) + ", columns) with " +
+                                    std::to_string(group) + " columns at least, got " + shape_text(tables));
+    const std::int64_t columns = tables.shape(1);
+    return {tables.data(), columns, group, (columns - group + 1) / points, points, exact_last};
+}
+
+// So many of them from number `first` on.
+outsample::PointTable run_of(const outsample::PointTable& all, std::int64_t first, std::int64_t copies) {
+    if (first < 0 || copies > all.copies || first > all.copies - copies)
+        throw std::invalid_argument("first must leave " + std::to_string(copies) + " of " + std::to_string(all.copies) +
+                                    " tables, got " + std::to_string(first));
+    const std::int64_t number = first * all.points, group = outsample::points_per_group;
+    outsample::PointTable run = all;
+    run.data += number / group * all.group_stride + number % group;
+    run.copies = copies;
+    return run;
+}
+
 py::tuple point_sums(const PyNetwork& network, const Array<float>& tables, bool exact_last, int threads,
-                     std::int64_t intervals) {
+                     std::int64_t intervals, std::int64_t points, std::int64_t first,
+                     std::optional<std::int64_t> copies) {
     const auto& view = network.view();
-    const int rows = outsample::point_rows(view.seq_len, exact_last);
-    check_tables(tables, "tables", rows, 4, "count, groups");
-    const std::int64_t count = tables.shape(0), groups = tables.shape(1);
-    const float* data = tables.data();
-    std::vector<double> sums(count);
+    auto table = copies_in(tables, view.seq_len, exact_last, points);
+    if (copies) {
+        check_copies(*copies);
+        table = run_of(table, first, *copies);
+    }
+    std::vector<double> sums(table.copies);
     std::int64_t walked = 0;
     {
         py::gil_scoped_release release;
-        for (std::int64_t i = 0; i < count; ++i) {
-            const float* table = data + i * groups * rows * outsample::points_per_group;
-            const auto result = outsample::point_sum(view, {table, groups, exact_last}, intervals, threads);
-            sums[i] = result.sum;
-            walked += result.walked;
-        }
+        walked = outsample::point_sums(view, table, intervals, threads, sums.data());
     }
     return py::make_tuple(sums, walked);
 }
@@ -40,9 +75,9 @@ py::tuple point_sums(const PyNetwork& network, const Array<float>& tables, bool 
 // shape (networks,).
 py::tuple point_sums_many(const std::vector<std::shared_ptr<PyNetwork>>& networks, const Array<float>& tables,
                           const std::vector<std::int64_t>& first, std::int64_t copies, bool exact_last, int threads,
-                          std::int64_t intervals) {
+                          std::int64_t intervals, std::int64_t points) {
     check_threads(threads);
-    if (copies < 0) throw std::invalid_argument("copies must be at least 0, got " + std::to_string(copies));
+    check_copies(copies);
     if (first.size() != networks.size())
         throw std::invalid_argument("first must have one entry per network, got " + std::to_string(first.size()) +
                                     " for " + std::to_string(networks.size()));
@@ -51,28 +86,14 @@ py::tuple point_sums_many(const std::vector<std::shared_ptr<PyNetwork>>& network
     Array<double> sums({count, py::ssize_t(copies)});
     Array<std::int64_t> walked(count);
     if (count == 0) return py::make_tuple(sums, walked);
-    const int rows = outsample::point_rows(views[0]->seq_len, exact_last);
-    check_tables(tables, "tables", rows, 4, "count, groups");
+    const auto all = copies_in(tables, views[0]->seq_len, exact_last, points);
     std::vector<outsample::PointJob> jobs;
-    for (py::ssize_t i = 0; i < count; ++i) {
-        if (first[i] < 0 || first[i] + copies > tables.shape(0))
-            throw std::invalid_argument("first must leave " + std::to_string(copies) + " of " +
-                                        std::to_string(tables.shape(0)) + " tables, got " + std::to_string(first[i]));
-        for (std::int64_t j = 0; j < copies; ++j)
-            jobs.push_back({views[i], {tables.data(first[i] + j), tables.shape(1), exact_last}});
-    }
+    for (py::ssize_t i = 0; i < count; ++i) jobs.push_back({views[i], run_of(all, first[i], copies)});
     double* sum = sums.mutable_data();
     std::int64_t* steps = walked.mutable_data();
     {
         py::gil_scoped_release release;
-        std::vector<outsample::RuleSum> results(jobs.size());
-        outsample::point_sum_many(jobs.data(), static_cast<std::int64_t>(jobs.size()), intervals, threads,
-                                  results.data());
-        std::fill(steps, steps + count, 0);
-        for (std::size_t i = 0; i < jobs.size(); ++i) {
-            sum[i] = results[i].sum;
-            steps[i / copies] += results[i].walked;
-        }
+        outsample::point_sums_many(jobs.data(), count, intervals, threads, sum, steps);
     }
     return py::make_tuple(sums, walked);
 }
@@ -84,22 +105,22 @@ Array<double> point_sums_of_weights(const Array<float>& weights, int hidden_size
         throw std::invalid_argument("seq_len must be at least " + std::to_string(shortest) + ", got " +
                                     std::to_string(seq_len));
     check_threads(threads);
-    check_tables(table, "table", outsample::point_rows(seq_len, exact_last), 3, "groups");
+    const int table_rows = outsample::point_rows(seq_len, exact_last);
+    check_groups(table, "table", table_rows, 3, "groups");
     const py::ssize_t d = hidden_size;
     std::vector<outsample::Network> networks;
     for (const float* w : rows(weights, hidden_size, seq_len))
         networks.push_back({hidden_size, seq_len, seq_len, w, w + d * d, w + d * (d + 1), nullptr, nullptr});
-    const outsample::PointTable points{table.data(), table.shape(0), exact_last};
+    const auto points = grouped(table.data(), 1, table.shape(0), table_rows, exact_last);
     Array<double> sums(py::ssize_t(networks.size()));
     double* out = sums.mutable_data();
     {
         py::gil_scoped_release release;
         std::vector<outsample::PointJob> jobs;
         for (const auto& network : networks) jobs.push_back({&network, points});
-        std::vector<outsample::RuleSum> results(jobs.size());
-        outsample::point_sum_many(jobs.data(), static_cast<std::int64_t>(jobs.size()), outsample::any_intervals,
-                                  threads, results.data());
-        for (std::size_t i = 0; i < jobs.size(); ++i) out[i] = results[i].sum;
+        std::vector<std::int64_t> walked(jobs.size());
+        outsample::point_sums_many(jobs.data(), static_cast<std::int64_t>(jobs.size()), outsample::any_intervals,
+                                   threads, out, walked.data());
     }
     return sums;
 }
@@ -164,11 +185,13 @@ void bind_points(py::module_& m) {
     m.attr("strata_boxes") = outsample::strata_boxes;
     m.def(
         "point_sums", &point_sums, "network"_a, "tables"_a, "exact_last"_a, "threads"_a = 1,
-        "intervals"_a = outsample::any_intervals,
+        "intervals"_a = outsample::any_intervals, "points"_a = 0, "first"_a = 0, "copies"_a = py::none(),
         "For each table of points, the sum of weight times probability of a right answer; intervals walked in all, so "
-        "many times the number of points at most.");
+        "many times the number of points at most. Tables are groups of points, shape (count, groups, rows, "
+        "points_per_group), or, with `points`, of so many points each side by side, shape (rows, columns), and "
+        "points_per_group - 1 columns to spare. With `copies`, so many of them from number `first` on.");
     m.def("point_sums_many", &point_sums_many, "networks"_a, "tables"_a, "first"_a, "copies"_a, "exact_last"_a,
-          "threads"_a = 1, "intervals"_a = outsample::any_intervals,
+          "threads"_a = 1, "intervals"_a = outsample::any_intervals, "points"_a = 0,
           "point_sums for networks of one shape, each with the tables first ... first + copies - 1: sums (networks, "
           "copies) and intervals walked (networks,).");
     m.def("point_sums_of_weights", &point_sums_of_weights, "weights"_a, "hidden_size"_a, "seq_len"_a, "table"_a,

@@ -264,17 +264,58 @@ OUTSAMPLE_INLINE void add_up(vfloat values, vdouble& total) {
         total[lane] += static_cast<double>(values[lane]) + values[lane + double_lanes];
 }
 
-// Points of positive weight; the others fill up the last group.
-OUTSAMPLE_INLINE std::int64_t count_points(const PointTable& table, int n, std::int64_t first_group,
-                                           std::int64_t last_group) {
-    const int rows = point_rows(n, table.exact_last);
+OUTSAMPLE_INLINE vint lane_numbers() {
+    vint number;
+    for (int lane = 0; lane < lanes; ++lane) number[lane] = lane;
+    return number;
+}
+
+// Weights of the next points of a table, 0 beyond its last `count`.
+OUTSAMPLE_INLINE vfloat weights_within(const float* weights, std::int64_t count) {
+    const vfloat all = load<vfloat>(weights);
+    if (count >= lanes) return all;
+    return select(greater(broadcast(static_cast<int>(count)), lane_numbers()), all, vfloat{});
+}
+
+// Points of positive weight; the others fill up copies.
+OUTSAMPLE_INLINE std::int64_t count_points(const PointTable& table, int n) {
+    const float* weights = table.data + (point_rows(n, table.exact_last) - 1) * table.row_stride;
+    const std::int64_t total = table.copies * table.points;
     vint count{};
-    for (std::int64_t group = first_group; group < last_group; ++group) {
-        const float* weights = table.data + (group * rows + rows - 1) * points_per_group;
-        for (int i = 0; i < points_per_group; i += lanes)
-            count += select(less(vfloat{}, load<vfloat>(weights + i)), broadcast(1), vint{});
+    for (std::int64_t i = 0; i < total; i += lanes) {
+        const float* here = weights + i / points_per_group * table.group_stride + i % points_per_group;
+        count += select(less(vfloat{}, weights_within(here, total - i)), broadcast(1), vint{});
     }
     return sum_of_lanes(count);
+}
+
+OUTSAMPLE_INLINE double sum_of_lanes(vdouble a) {
+    double sum = 0.0;
+    for (int lane = 0; lane < double_lanes; ++lane) sum += a[lane];
+    return sum;
+}
+
+// Adds up values in a row, so many for each sum.
+struct SumsInARow {
+    double* sums;
+    std::int64_t values;
+    double rest = 0.0;  // of the first sum that is not complete, from vectors in which a sum ends
+};
+
+// The first `count` lanes of a vector in which sums end, the first one after `left` values. How many are missing from
+// the next one then. Out of line, since it is rare and would cost registers.
+__attribute__((noinline)) std::int64_t add_across(SumsInARow& row, vfloat values, std::int64_t count,
+                                                  std::int64_t left) {
+    float value[lanes];
+    store(value, values);
+    for (int lane = 0; lane < lanes && lane < count; ++lane) {
+        row.rest += value[lane];
+        if (--left > 0) continue;
+        *row.sums++ = row.rest;
+        row.rest = 0.0;
+        left = row.values;
+    }
+    return left;
 }
 
 // Multiples of the golden ratio modulo 1, from number `first` on: evenly spread, however many of them are taken.
@@ -285,49 +326,59 @@ OUTSAMPLE_INLINE vfloat golden_sequence(std::int64_t first) {
 }
 
 template <int D>
-RuleSum point_sum(const Network& network, const PointTable& table, std::int64_t first_group, std::int64_t last_group,
-                  std::int64_t intervals, float* scratch) {
+std::int64_t point_sums(const Network& network, const PointTable& table, std::int64_t first, std::int64_t intervals,
+                        float* scratch, double* sums) {
     const int d = D ? D : network.hidden_size, n = network.seq_len, outputs = network.output_size;
-    const int rows = point_rows(n, table.exact_last);
+    const int inputs = table.exact_last ? n - 1 : n, rows = point_rows(n, table.exact_last);
+    const std::ptrdiff_t row_stride = table.row_stride;
+    const std::int64_t total = table.copies * table.points;
     Prepared prepared;
     prepare<D>(network, scratch, prepared);
-    vdouble total{};
-    std::int64_t walked = 0;
-    Allowance left = allowance(network, count_points(table, n, first_group, last_group), intervals);
-    for (std::int64_t group = first_group; group < last_group; ++group) {
+    SumsInARow copies{sums, table.points};
+    vdouble copy_total{};
+    std::int64_t copy_left = table.points, walked = 0;
+    Allowance left = allowance(network, count_points(table, n), intervals);
+    for (std::int64_t group = 0; group * points_per_group < total; ++group) {
+        const float* data = table.data + group * table.group_stride;
         // Large tables are not in the near caches, and processors do not look far enough ahead.
-        if (group + 1 < last_group)
-            for (int i = 0; i < rows * points_per_group; i += 16)
-                __builtin_prefetch(table.data + (group + 1) * rows * points_per_group + i);
-        for (int part = 0; part < points_per_group; part += block) {
-            const float* points = table.data + group * rows * points_per_group + part;
-            for (int t = 0; t < n - (table.exact_last ? 1 : 0); ++t)
+        if ((group + 1) * points_per_group < total)
+            for (int t = 0; t < rows; ++t)
+                for (int i = 0; i < points_per_group; i += 16)
+                    __builtin_prefetch(data + table.group_stride + t * row_stride + i);
+        for (int part = 0; part < points_per_group && group * points_per_group + part < total; part += block) {
+            const float* points = data + part;
+            for (int t = 0; t < inputs; ++t)
                 for (int v = 0; v < width; ++v)
-                    store(prepared.x + t * block + v * lanes, load<vfloat>(points + t * points_per_group + v * lanes));
+                    store(prepared.x + t * block + v * lanes, load<vfloat>(points + t * row_stride + v * lanes));
             if (table.exact_last) {
                 before_last_input<D>(prepared, prepared.x, last_range);
             } else {
                 states<D>(prepared, prepared.x, n);
                 layer<D, false>(outputs, d, network.W_oh, prepared.h, nullptr, nullptr, network.b_o, prepared.c);
             }
-            for (int v = 0; v < width; ++v) {
-                const float* row = points + (table.exact_last ? n - 1 : n) * points_per_group + v * lanes;
-                const vfloat weight = load<vfloat>(row + (table.exact_last ? 4 : 1) * points_per_group);
-                vfloat value;
+            const std::int64_t here_on = total - group * points_per_group - part;
+            const int used = here_on >= block ? width : static_cast<int>((here_on + lanes - 1) / lanes);
+            for (int v = 0; v < used; ++v) {
+                const std::int64_t number = group * points_per_group + part + v * lanes;
+                const float* row = points + inputs * row_stride + v * lanes;
+                const vfloat weight = weights_within(row + (table.exact_last ? 4 : 1) * row_stride, total - number);
+                vfloat value{};
                 if (table.exact_last) {
-                    const vfloat before = load<vfloat>(row), after = load<vfloat>(row + points_per_group);
-                    const vint before_label = load<vint>(row + 2 * points_per_group);
-                    const vint after_label = load<vint>(row + 3 * points_per_group);
+                    const vfloat before = load<vfloat>(row), after = load<vfloat>(row + row_stride);
+                    const vint before_label = load<vint>(row + 2 * row_stride);
+                    const vint after_label = load<vint>(row + 3 * row_stride);
                     const vint count_me = select(less(vfloat{}, weight), broadcast(1), vint{});
                     const std::int64_t here = sum_of_lanes(count_me);
                     std::int64_t taken = here * left.values;
-                    if (left.walk(here)) {
+                    if (here == 0) {
+                        // All of these fill up a copy.
+                    } else if (left.walk(here)) {
                         vint walked_here{};
                         value = prepared.walk(prepared.last, prepared.c + v * lanes, prepared.start + v * lanes, before,
                                               after, before_label, after_label, count_me, walked_here, prepared.work);
                         taken = sum_of_lanes(walked_here);
                     } else {
-                        const vfloat u = golden_sequence(group * points_per_group + part + v * lanes);
+                        const vfloat u = golden_sequence(first + number);
                         value = right_share<D>(prepared.last, prepared.c + v * lanes, u, before, after, before_label,
                                                after_label, prepared.h, prepared.next);
                     }
@@ -337,13 +388,23 @@ RuleSum point_sum(const Network& network, const PointTable& table, std::int64_t 
                     const vint answer = argmax(prepared.c + v * lanes, outputs, block);
                     value = select(equal(answer, load<vint>(row)), broadcast(1.0f), vfloat{});
                 }
-                add_up(value * weight, total);
+                if (copy_left < lanes) {
+                    copies.rest += sum_of_lanes(copy_total);
+                    copy_total = vdouble{};
+                    copy_left = add_across(copies, value * weight, total - number, copy_left);
+                    continue;
+                }
+                add_up(value * weight, copy_total);
+                if ((copy_left -= lanes) == 0) {
+                    *copies.sums++ = copies.rest + sum_of_lanes(copy_total);
+                    copies.rest = 0.0;
+                    copy_total = vdouble{};
+                    copy_left = table.points;
+                }
             }
         }
     }
-    RuleSum result{0.0, 0.0, walked};
-    for (int lane = 0; lane < double_lanes; ++lane) result.sum += total[lane];
-    return result;
+    return walked;
 }
 
 template <int D>
@@ -354,8 +415,7 @@ RuleSum conditional_sum(const Network& network, Task task, std::uint64_t key, st
     Prepared prepared;
     prepare<D>(network, scratch, prepared);
     const Strata strata = make_strata(task, count, inputs);
-    vint lane_number;
-    for (int lane = 0; lane < lanes; ++lane) lane_number[lane] = lane;
+    const vint lane_number = lane_numbers();
     vdouble total{}, squares{};
     std::int64_t walked = 0;
     Allowance left = allowance(network, 2 * (last - first), intervals);
@@ -440,12 +500,7 @@ RuleSum conditional_sum(const Network& network, Task task, std::uint64_t key, st
             add_up(select(mine, difference * difference, vfloat{}), squares);
         }
     }
-    RuleSum result{0.0, 0.0, walked};
-    for (int lane = 0; lane < double_lanes; ++lane) {
-        result.sum += total[lane];
-        result.squares += squares[lane];
-    }
-    return result;
+    return {sum_of_lanes(total), sum_of_lanes(squares), walked};
 }
 
 template <int D>
@@ -486,9 +541,9 @@ void conditional_values(const Network& network, Task task, const float* x, std::
     if (network.hidden_size == 16) return function<16> arguments; \
     return function<0> arguments;
 
-RuleSum point_sum_kernel(const Network& network, const PointTable& table, std::int64_t first_group,
-                         std::int64_t last_group, std::int64_t intervals, float* scratch){
-    OUTSAMPLE_BY_SHAPE(point_sum, (network, table, first_group, last_group, intervals, scratch))}
+std::int64_t point_sums_kernel(const Network& network, const PointTable& table, std::int64_t first,
+                               std::int64_t intervals, float* scratch, double* sums){
+    OUTSAMPLE_BY_SHAPE(point_sums, (network, table, first, intervals, scratch, sums))}
 
 RuleSum conditional_sum_kernel(const Network& network, Task task, std::uint64_t key, std::int64_t strata,
                                std::int64_t first, std::int64_t last, std::int64_t intervals, float* scratch) {

@@ -1,6 +1,7 @@
 #include "outsample/points.hpp"
 
 #include <algorithm>
+#include <numeric>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -12,9 +13,9 @@ namespace outsample {
 
 namespace {
 
-// Results are added up in pieces of this many strata or groups, in order, whatever the number of threads.
+// Results are added up in pieces of this many strata or points, in order, whatever the number of threads.
 constexpr std::int64_t strata_per_piece = 2048;
-constexpr std::int64_t groups_per_piece = 64;
+constexpr std::int64_t points_per_piece = 64 * points_per_group;
 
 void require_two_inputs(const Network& network) {
     if (network.seq_len < 2)
@@ -43,22 +44,38 @@ std::int64_t points_scratch(const Network& network) {
     return blocks + walk + weights + keys * (keys + 1);  // as many numbers of comparators at most
 }
 
-RuleSum point_sum(const Network& network, const PointTable& table, std::int64_t intervals, int threads) {
-    std::vector<RuleSum> partial((table.groups + groups_per_piece - 1) / groups_per_piece);
-    parallel_for(static_cast<std::int64_t>(partial.size()), 1, threads, [&](std::int64_t begin, std::int64_t end) {
+std::int64_t point_sums(const Network& network, const PointTable& table, std::int64_t intervals, int threads,
+                        double* sums) {
+    // A piece is a part of a copy, or as many small copies as it has room for.
+    const std::int64_t points = std::max<std::int64_t>(table.points, 1);
+    const std::int64_t parts = (points + points_per_piece - 1) / points_per_piece;
+    const std::int64_t together = std::max<std::int64_t>(points_per_piece / points, 1);
+    const std::int64_t pieces = (table.copies + together - 1) / together * parts;
+    std::vector<double> partial(table.copies * parts);
+    std::vector<std::int64_t> walked(pieces);
+    parallel_for(pieces, 1, threads, [&](std::int64_t begin, std::int64_t end) {
         Scratch scratch;
-        for (std::int64_t i = begin; i < end; ++i)
-            partial[i] = OUTSAMPLE_KERNEL(point_sum_kernel)(network, table, i * groups_per_piece,
-                                                            std::min((i + 1) * groups_per_piece, table.groups),
-                                                            intervals, scratch.floats(points_scratch(network)));
+        for (std::int64_t i = begin; i < end; ++i) {
+            const std::int64_t copy = i / parts * together, first = i % parts * points_per_piece;
+            const std::int64_t number = copy * table.points + first;
+            PointTable piece = table;
+            piece.data += number / points_per_group * table.group_stride + number % points_per_group;
+            piece.copies = std::min(together, table.copies - copy);
+            piece.points = std::min(points_per_piece, table.points - first);
+            walked[i] = OUTSAMPLE_KERNEL(point_sums_kernel)(
+                network, piece, first, intervals, scratch.floats(points_scratch(network)), &partial[i * together]);
+        }
     });
-    return added_up(partial);
+    for (std::int64_t copy = 0; copy < table.copies; ++copy)
+        sums[copy] = std::accumulate(&partial[copy * parts], &partial[copy * parts] + parts, 0.0);
+    return std::accumulate(walked.begin(), walked.end(), std::int64_t{0});
 }
 
-void point_sum_many(const PointJob* jobs, std::int64_t count, std::int64_t intervals, int threads, RuleSum* results) {
+void point_sums_many(const PointJob* jobs, std::int64_t count, std::int64_t intervals, int threads, double* sums,
+                     std::int64_t* walked) {
     parallel_for(count, 1, threads, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t i = begin; i < end; ++i)
-            results[i] = point_sum(*jobs[i].network, jobs[i].table, intervals, 1);
+            walked[i] = point_sums(*jobs[i].network, jobs[i].table, intervals, 1, sums + i * jobs[i].table.copies);
     });
 }
 

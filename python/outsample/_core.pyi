@@ -189,7 +189,14 @@ def train(
     threads: int = 1,
 ) -> tuple[int, NDArray[np.float64], NDArray[np.int64]]: ...
 def point_sums(
-    network: Network, tables: NDArray[np.float32], exact_last: bool, threads: int = 1, intervals: int = ...
+    network: Network,
+    tables: NDArray[np.float32],
+    exact_last: bool,
+    threads: int = 1,
+    intervals: int = ...,
+    points: int = 0,
+    first: int = 0,
+    copies: int | None = None,
 ) -> tuple[list[float], int]: ...
 def point_sums_many(
     networks: Sequence[Network],
@@ -199,6 +206,7 @@ def point_sums_many(
     exact_last: bool,
     threads: int = 1,
     intervals: int = ...,
+    points: int = 0,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]: ...
 def point_sums_of_weights(
     weights: NDArray[np.float32],

@@ -2,6 +2,7 @@
 // integration over the last input that makes them smooth.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "outsample/isa.hpp"
@@ -13,14 +14,16 @@ namespace outsample {
 // Points side by side in a table.
 constexpr int points_per_group = 64;
 
-// A table of points, group after group; a group is `rows` rows of points_per_group floats.
+// Tables of points, copy after copy: point i of copy j is number j points + i, and number f stands in column f modulo
+// points_per_group of group f / points_per_group. Where the groups are apart, copies are whole groups.
 //
-// With exact_last: the inputs x_0 ... x_{n-2}; the values `before` and `after` of the last input at which the right
-// position changes; the right position before, and after, them (int32 in the place of floats; in between it is the last
-// one); the weight. Without: the inputs x_0 ... x_{n-1}, the right position, the weight.
+// Rows: with exact_last the inputs x_0 ... x_{n-2}; the values `before` and `after` of the last input at which the
+// right position changes; the right position before, and after, them (int32 in the place of floats; in between it is
+// the last one); the weight. Without: the inputs x_0 ... x_{n-1}, the right position, the weight.
 struct PointTable {
-    const float* data;
-    std::int64_t groups;
+    const float* data;  // points_per_group columns may be read from the beginning of any group that has a point
+    std::ptrdiff_t row_stride, group_stride;  // floats from a row to the next, and from a group to the next
+    std::int64_t copies, points;              // points of each copy; those that fill it up have a weight of zero
     bool exact_last;
 };
 
@@ -28,7 +31,7 @@ constexpr int point_rows(int seq_len, bool exact_last) { return exact_last ? seq
 
 struct RuleSum {
     double sum;
-    double squares;  // sum over strata of the squared difference of their two samples; random samples only
+    double squares;  // sum over strata of the squared difference of their two samples
     // Intervals of the last input between neighbouring breakpoints within its range; for the median task the
     // breakpoints themselves. Values in place of a walk count as intervals_of_values.
     std::int64_t walked;
@@ -37,17 +40,20 @@ struct RuleSum {
 // More intervals than any network has.
 constexpr std::int64_t any_intervals = 1 << 30;
 
-// Sum of weight times probability of a right answer over a table. At most `intervals` times as many intervals are
-// walked as there are points: where more might be needed, `last_values` values stand for the last input, which are
-// fixed too.
-RuleSum point_sum(const Network& network, const PointTable& table, std::int64_t intervals, int threads);
+// For each copy, the sum of weight times probability of a right answer; the result is how many intervals were walked.
+// At most `intervals` times as many are walked as there are points: where more might be needed, `last_values` values
+// stand for the last input, which are fixed too.
+std::int64_t point_sums(const Network& network, const PointTable& table, std::int64_t intervals, int threads,
+                        double* sums);
 
-// The same for each of many networks and tables, bit for bit; threads share them.
+// The same for each of many networks and tables, with as many copies each, bit for bit; threads share them.
+// sums: count x copies; walked: count.
 struct PointJob {
     const Network* network;
     PointTable table;
 };
-void point_sum_many(const PointJob* jobs, std::int64_t count, std::int64_t intervals, int threads, RuleSum* results);
+void point_sums_many(const PointJob* jobs, std::int64_t count, std::int64_t intervals, int threads, double* sums,
+                     std::int64_t* walked);
 
 // Boxes that the strata share evenly. Only of a multiple of it do strata lie in one box each, so that the boxes may
 // have different probabilities.
@@ -90,9 +96,10 @@ inline std::int64_t intervals_of_values(const Network& network) {
 void conditional_expectations(const Network& network, Task task, const float* x, std::int64_t count, int threads,
                               float* expectations);
 
-OUTSAMPLE_DECLARE_KERNEL(RuleSum, point_sum_kernel,
-                         (const Network& network, const PointTable& table, std::int64_t first_group,
-                          std::int64_t last_group, std::int64_t intervals, float* scratch))
+// first: number of the first point, if the table is a part of a larger one.
+OUTSAMPLE_DECLARE_KERNEL(std::int64_t, point_sums_kernel,
+                         (const Network& network, const PointTable& table, std::int64_t first, std::int64_t intervals,
+                          float* scratch, double* sums))
 OUTSAMPLE_DECLARE_KERNEL(RuleSum, conditional_sum_kernel,
                          (const Network& network, Task task, std::uint64_t key, std::int64_t strata, std::int64_t first,
                           std::int64_t last, std::int64_t intervals, float* scratch))

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
 from threading import Lock
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,6 +78,24 @@ def _packed(columns: list[NDArray[Any]], count: int) -> Table:
     for row, column in zip(table, columns, strict=True):
         row[:count] = np.ascontiguousarray(column).view(np.float32)
     return np.ascontiguousarray(table.reshape(len(columns), groups, group).transpose(1, 0, 2))
+
+
+class Tables(NamedTuple):
+    """Tables as the core takes them: `data` holds so many copies, of so many points side by side or (0) in groups."""
+
+    data: Table
+    copies: int
+    points: int
+
+
+def _side_by_side(tables: list[Table], count: int) -> Table:
+    """The first `count` points of all tables in a row, shape (rows, columns), without what fills up their groups.
+
+    Behind them are as many columns as the core may read beyond the last point.
+    """
+    rows = tables[0].shape[1]
+    spare = np.zeros((rows, _core.points_per_group - 1), dtype=np.float32)
+    return np.concatenate([t.transpose(1, 0, 2).reshape(rows, -1)[:, :count] for t in tables] + [spare], axis=1)
 
 
 #: For 2nd_argmax: by how much points are denser than normal inputs where the third-largest is close to the second, and
@@ -191,6 +209,8 @@ class QuasiMonteCarlo(Estimator):
     _POOL_POINTS = 1 << 16
     _POOL_COPIES = 512
     _POOL_MULTIPLE = 4
+    # Copies of fewer points are not filled up to whole groups, of which half would be empty otherwise.
+    _SIDE_BY_SIDE = 2 * _core.points_per_group
 
     def __init__(
         self,
@@ -271,8 +291,8 @@ class QuasiMonteCarlo(Estimator):
             return points // count, count
         return self.replicates, count
 
-    def _table(self, model: RNN, count: int, copies: int) -> Table:
-        """One fixed table, or a pool of randomised ones side by side, shape (copies, groups, rows, 64)."""
+    def _tables(self, model: RNN, count: int, copies: int) -> Tables:
+        """One fixed copy, or a pool of randomised ones."""
         inputs, dimensions = self._inputs(model), self._dimensions(model)
         key = (model.task.name, inputs, self.sequence, self.coordinates, self.exact_last, count, copies)
 
@@ -289,23 +309,25 @@ class QuasiMonteCarlo(Estimator):
         def make() -> Table:
             if not copies:
                 return one(None)[None]
-            return np.stack([one((count, dimensions, copy)) for copy in range(copies)])
+            pool = [one((count, dimensions, copy)) for copy in range(copies)]
+            return _side_by_side(pool, count) if count < self._SIDE_BY_SIDE else np.stack(pool)
 
-        return _cached(key, make)
+        table = _cached(key, make)
+        return Tables(table, max(copies, 1), count if table.ndim == 2 else 0)
 
-    def prepare(self, model: RNN, budget: int) -> tuple[int, int, Table, RuleCost]:
+    def prepare(self, model: RNN, budget: int) -> tuple[int, int, Tables, RuleCost]:
         """Number of copies, points in each, the tables, and what they cost."""
         replicates, count = self._plan(model, budget)
         wanted = min(self._POOL_POINTS // count, self._POOL_COPIES)
         copies = max(self._POOL_MULTIPLE * replicates, wanted) if self.randomised else 0
-        return replicates, count, self._table(model, count, copies), self._cost(model)
+        return replicates, count, self._tables(model, count, copies), self._cost(model)
 
     def _estimate(self, model: RNN, task: Task, budget: int, rng: Any, threads: int) -> Estimate:
         replicates, count, pool, rule_cost = self.prepared(model, budget)
-        if self.randomised:
-            first = _run(pool, replicates, philox_key(rng))
-            pool = pool[first : first + replicates]
-        sums, walked = _core.point_sums(model._network, pool, self.exact_last, threads, rule_cost.planned)
+        first = _run(pool, replicates, philox_key(rng)) if self.randomised else 0
+        sums, walked = _core.point_sums(
+            model._network, pool.data, self.exact_last, threads, rule_cost.planned, pool.points, first, replicates
+        )
         return self._result(sums, count, rule_cost, walked)
 
     def estimate_many(
@@ -326,7 +348,14 @@ class QuasiMonteCarlo(Estimator):
             first = [_run(pool, replicates, key) for key in child_keys(rng, len(networks))]
         start = time.perf_counter()
         sums, walked = _core.point_sums_many(
-            [m._network for m in networks], pool, first, replicates, self.exact_last, threads, rule_cost.planned
+            [m._network for m in networks],
+            pool.data,
+            first,
+            replicates,
+            self.exact_last,
+            threads,
+            rule_cost.planned,
+            pool.points,
         )
         seconds, isa = (time.perf_counter() - start) / len(networks), _core.active_isa()
 
@@ -342,7 +371,7 @@ class QuasiMonteCarlo(Estimator):
             return Estimate(sums[0], None, rule_cost.total(count, walked))
         replicates = len(sums)
         value = math.fsum(sums) / replicates
-        error = math.sqrt(math.fsum((s - value) ** 2 for s in sums) / (replicates - 1) / replicates)
+        error = math.dist(sums, [value] * replicates) / math.sqrt(replicates * (replicates - 1))
         return Estimate(
             value=value,
             standard_error=error,
@@ -352,9 +381,9 @@ class QuasiMonteCarlo(Estimator):
         )
 
 
-def _run(pool: Table, replicates: int, key: int) -> int:
+def _run(pool: Tables, replicates: int, key: int) -> int:
     """Where in the pool an estimate's run of copies begins."""
-    return (key & 0xFFFFFFFF) % (len(pool) - replicates + 1)
+    return (key & 0xFFFFFFFF) % (pool.copies - replicates + 1)
 
 
 class DeterministicCubature(QuasiMonteCarlo):
