@@ -13,7 +13,7 @@ import pytest
 
 import outsample as osp
 from outsample import _core, low_discrepancy
-from outsample.estimators.quasi_monte_carlo import _alike_together, make_table
+from outsample.estimators.quasi_monte_carlo import _alike_together, _side_by_side, make_table
 
 POINTS = 1 << 12
 
@@ -102,6 +102,32 @@ def test_order(benchmark, isa, name):
         assert values[0][0] == pytest.approx(functions["as made"]()[0][0], abs=1e-6)
     benchmark.extra_info.update({f"ns {key}": round(value, 1) for key, value in ns.items()})
     benchmark.extra_info["in_order_to_as_made"] = round(ns["in order"] / ns["as made"], 3)
+
+
+@pytest.mark.parametrize("isa", osp.build_info()["supported_isas"])
+@pytest.mark.parametrize("points", [4, 16, 32])
+def test_copies(benchmark, isa, points):
+    """Few points in each of ten copies: side by side, against one call of the core for each copy."""
+    model = osp.zoo.load("2nd_argmax_16_10_1073741824_11")
+    net, copies = model._network, 10
+    x = np.random.default_rng(0).normal(size=(copies, points, model.seq_len - 1))
+    tables = [make_table(copy, model.task, exact_last=True) for copy in x]
+    grouped, flat = np.stack(tables), _side_by_side(tables, points)
+    repeats = POINTS // points // copies
+    with osp.use_isa(isa):
+        functions = {
+            "a call for each": lambda: [
+                [_core.point_sums(net, table[None], True)[0][0] for table in grouped] for _ in range(repeats)
+            ],
+            "in groups": lambda: [_core.point_sums(net, grouped, True)[0] for _ in range(repeats)],
+            "side by side": lambda: [_core.point_sums(net, flat, True, points=points)[0] for _ in range(repeats)],
+        }
+        ns = nanoseconds(functions)
+        values = benchmark.pedantic(functions["side by side"], rounds=3)
+        for other in ("a call for each", "in groups"):
+            np.testing.assert_allclose(values[0], functions[other]()[0], rtol=1e-6)
+    benchmark.extra_info.update({f"ns {key}": round(value, 1) for key, value in ns.items()})
+    benchmark.extra_info["side_by_side_to_a_call_for_each"] = round(ns["side by side"] / ns["a call for each"], 3)
 
 
 @pytest.mark.parametrize("isa", osp.build_info()["supported_isas"])

@@ -444,30 +444,61 @@ def test_copies_side_by_side_are_copies_in_groups(isa, exact_last, points):
     grouped = np.stack(tables)
     expected, walked = _core.point_sums(model._network, grouped, exact_last)
     flat = _side_by_side(tables, points)
-    flat[:, 9 * points :] = np.nan  # nothing behind the copies is used
+    flat[: 6 if exact_last else 5, 9 * points :] = np.nan  # values behind the copies are not used
+    flat[-1, 9 * points :] = np.nan
     sums, also_walked = _core.point_sums(model._network, flat, exact_last, points=points)
     np.testing.assert_allclose(sums, expected, rtol=1e-12, atol=1e-15)
     assert also_walked == walked
     again, _ = _core.point_sums(model._network, flat, exact_last, 3, points=points)
     assert again == sums
-    for first, copies in ((0, 2), (3, 5), (8, 1), (4, 0)):
-        for table, each in ((flat, points), (grouped, 0)):
-            run, steps = _core.point_sums(model._network, table, exact_last, points=each, first=first, copies=copies)
-            np.testing.assert_allclose(run, expected[first : first + copies], rtol=1e-12, atol=1e-15)
-            many, steps_of_many = _core.point_sums_many(
-                [model._network] * 2, table, [first, first], copies, exact_last, points=each
-            )
-            assert many.tolist() == [run, run]
-            assert steps_of_many.tolist() == [steps, steps]
+    for key, copies in ((0, 1), (1, 4), (2**64 - 1, 9)):
+        run, steps = _core.point_sums(model._network, flat, exact_last, points=points, copies=copies, key=key)
+        from_groups, _ = _core.point_sums(model._network, grouped, exact_last, copies=copies, key=key)
+        np.testing.assert_allclose(run, from_groups, rtol=1e-12, atol=1e-15)
+        keys = [key, 5, key]
+        many, steps_of_many = _core.point_sums_many(
+            [model._network] * 3, flat, exact_last, points=points, copies=copies, keys=keys
+        )
+        assert many[::2].tolist() == [run, run]
+        assert steps_of_many[::2].tolist() == [steps, steps]
+
+
+def _random_run(available: int, copies: int, inputs: int, key: int) -> tuple[int, np.ndarray]:
+    """What the core draws from a key: the first copy, and where each input stands."""
+    words = _core.philox(key, 0, 1, 0, 2).ravel().tolist()
+    steps = np.arange(inputs) * (1 if words[2] % 2 else -1)
+    return words[0] * (available - copies + 1) >> 32, ((words[1] * inputs >> 32) + steps) % inputs
+
+
+@pytest.mark.parametrize("exact_last", [True, False])
+@pytest.mark.parametrize("n", [2, 6, 11, 17, 21])
+def test_a_key_picks_copies_and_the_order_of_their_inputs(isa, exact_last, n):
+    model = random_rnn(6, n, seed=3)
+    inputs = n - 1 if exact_last else n
+    x = np.random.default_rng(0).normal(size=(7, 40, inputs))
+    flat = _side_by_side([make_table(copy, model.task, exact_last=exact_last) for copy in x], 40)
+    picked = set()
+    for key in range(20):
+        first, position = _random_run(7, 3, inputs, key)
+        picked.add(first)
+        moved = np.empty_like(x[first : first + 3])
+        moved[:, :, position] = x[first : first + 3]
+        expected = [
+            _core.point_sums(model._network, make_table(copy, model.task, exact_last=exact_last)[None], exact_last)
+            for copy in moved
+        ]
+        sums, walked = _core.point_sums(model._network, flat, exact_last, points=40, copies=3, key=key)
+        np.testing.assert_allclose(sums, [s for (s,), _ in expected], rtol=1e-12, atol=1e-15)
+        assert walked == sum(steps for _, steps in expected)
+    assert picked == set(range(5))
 
 
 def test_the_core_refuses_copies_that_are_not_there():
     network = random_rnn(3, 4)._network
     flat = np.zeros((8, 3 * 20 + 63), dtype=np.float32)
     for table, arguments, message in (
-        (flat, {"points": 20, "first": 1, "copies": 3}, "first must leave 3 of 3 tables, got 1"),
-        (flat, {"points": 20, "first": -1, "copies": 1}, "first must leave 1 of 3 tables, got -1"),
-        (flat, {"points": 20, "copies": -1}, "copies must be at least 0, got -1"),
+        (flat, {"points": 20, "copies": 4, "key": 1}, "copies must be from 1 to 3, got 4"),
+        (flat, {"points": 20, "key": 1}, "copies must be from 1 to 3, got 0"),
         (flat, {"points": -1}, "points must be at least 0, got -1"),
         (flat[1:], {"points": 20}, r"tables must have shape \(8, columns\) with 64 columns at least, got \(7, 123\)"),
         (flat[:, :63], {"points": 20}, r"with 64 columns at least, got \(8, 63\)"),
@@ -527,23 +558,22 @@ def test_estimating_many_is_estimating_each_to_the_last_bit(isa, method, d, n):
 def test_the_core_refuses_batches_that_do_not_fit():
     one, other = random_rnn(3, 4)._network, random_rnn(4, 4)._network
     tables = np.stack([make_table(np.zeros((64, 3)), osp.get_task("2nd_argmax"), exact_last=True)] * 3)
-    for networks, first, copies, message in (
-        ([one, other], [0, 0], 1, "networks must have one shape, got hidden_size 3 and 4, seq_len 4 and 4"),
-        ([one, one], [0], 1, "first must have one entry per network, got 1 for 2"),
-        ([one], [2], 2, "first must leave 2 of 3 tables, got 2"),
-        ([one], [-1], 2, "first must leave 2 of 3 tables, got -1"),
-        ([one], [0], -1, "copies must be at least 0, got -1"),
+    for networks, keys, copies, message in (
+        ([one, other], None, 0, "networks must have one shape, got hidden_size 3 and 4, seq_len 4 and 4"),
+        ([one, one], [0], 1, "keys must have one entry per network, got 1 for 2"),
+        ([one], [0], 4, "copies must be from 1 to 3, got 4"),
+        ([one], [0], -1, "copies must be from 1 to 3, got -1"),
     ):
         with pytest.raises(ValueError, match=message):
-            _core.point_sums_many(networks, tables, first, copies, True)
+            _core.point_sums_many(networks, tables, True, copies=copies, keys=keys)
     with pytest.raises(ValueError, match=r"tables must have shape \(count, groups, 8, 64\), got \(3, 1, 7, 64\)"):
-        _core.point_sums_many([one], tables[:, :, 1:], [0], 1, True)
+        _core.point_sums_many([one], tables[:, :, 1:], True)
     with pytest.raises(ValueError, match="threads must be at least 1, got 0"):
-        _core.point_sums_many([one], tables, [0], 1, True, 0)
-    sums, walked = _core.point_sums_many([one, one], tables, [0, 1], 2, True)
-    assert sums.tolist() == [_core.point_sums(one, tables[:2], True)[0]] * 2
-    assert walked.tolist() == [_core.point_sums(one, tables[:2], True)[1]] * 2
-    assert _core.point_sums_many([], tables, [], 2, True)[0].shape == (0, 2)
+        _core.point_sums_many([one], tables, True, 0)
+    sums, walked = _core.point_sums_many([one, one], tables, True)
+    assert sums.tolist() == [_core.point_sums(one, tables, True)[0]] * 2
+    assert walked.tolist() == [_core.point_sums(one, tables, True)[1]] * 2
+    assert _core.point_sums_many([], tables, True, copies=2, keys=[])[0].shape == (0, 2)
     for networks, keys, threads, message in (
         ([one, other], [0, 0], 1, "networks must have one shape"),
         ([one], [0, 0], 1, "keys must have one entry per network, got 2 for 1"),
@@ -601,13 +631,18 @@ def test_point_rules_know_the_other_tasks(task):
         assert abs(method.estimate(model, 1 << 14, rng=0).value - truth) < 4 * np.sqrt(truth * (1 - truth) / 2**14)
 
 
-def test_replicates_give_a_calibrated_error():
-    model = random_rnn(5, 5, seed=3)
+@pytest.mark.parametrize(("d", "n", "budget"), [(5, 5, 2048), (4, 4, 2**15), (16, 10, 256)])
+def test_replicates_give_a_calibrated_error(d, n, budget):
+    model = random_rnn(d, n, seed=3)
     truth = _core.count_correct(model._network, "2nd_argmax", 1 << 24, 1) / 2**24
     method = osp.QuasiMonteCarlo()
-    estimates = [method.estimate(model, 2048, rng=seed) for seed in range(200)]
+    estimates = [method.estimate(model, budget, rng=seed) for seed in range(200)]
     covered = [low <= truth <= high for low, high in (e.confidence_interval(0.9) for e in estimates)]
     assert 0.8 < np.mean(covered) < 0.97
+    # Estimates share a pool of points, which must not show in their mean.
+    errors, stated = np.array([(e.value - truth, e.standard_error) for e in estimates]).T
+    assert abs(errors.mean()) < 0.5 * np.sqrt(np.mean(stated**2))
+    assert 0.8 < np.sqrt(np.mean(errors**2) / np.mean(stated**2)) < 1.25
 
 
 def test_student_quantiles_are_scipys():

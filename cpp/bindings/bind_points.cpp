@@ -1,5 +1,6 @@
 #include "bind_network.hpp"
 
+#include <algorithm>
 #include <optional>
 
 #include "outsample/points.hpp"
@@ -13,10 +14,6 @@ void check_groups(const Array<float>& tables, const char* name, int rows, int di
         throw std::invalid_argument(std::string(name) + " must have shape (" + shape + ", " + std::to_string(rows) +
                                     ", " + std::to_string(outsample::points_per_group) + "), got " +
                                     shape_text(tables));
-}
-
-void check_copies(std::int64_t copies) {
-    if (copies < 0) throw std::invalid_argument("copies must be at least 0, got " + std::to_string(copies));
 }
 
 outsample::PointTable grouped(const float* data, std::int64_t copies, std::int64_t groups, int rows, bool exact_last) {
@@ -41,26 +38,28 @@ outsample::PointTable copies_in(const Array<float>& tables, int seq_len, bool ex
     return {tables.data(), columns, group, (columns - group + 1) / points, points, exact_last};
 }
 
-// So many of them from number `first` on.
-outsample::PointTable run_of(const outsample::PointTable& all, std::int64_t first, std::int64_t copies) {
-    if (first < 0 || copies > all.copies || first > all.copies - copies)
-        throw std::invalid_argument("first must leave " + std::to_string(copies) + " of " + std::to_string(all.copies) +
-                                    " tables, got " + std::to_string(first));
-    const std::int64_t number = first * all.points, group = outsample::points_per_group;
-    outsample::PointTable run = all;
-    run.data += number / group * all.group_stride + number % group;
-    run.copies = copies;
-    return run;
+void check_copies(const outsample::PointTable& all, std::int64_t copies) {
+    if (copies < 1 || copies > all.copies)
+        throw std::invalid_argument("copies must be from 1 to " + std::to_string(all.copies) + ", got " +
+                                    std::to_string(copies));
+}
+
+// Room for the order of a network's inputs.
+int positions_of(const outsample::Network& network) { return std::max(network.seq_len, outsample::least_positions); }
+
+int inputs_of(const outsample::PointTable& table, const outsample::Network& network) {
+    return table.exact_last ? network.seq_len - 1 : network.seq_len;
 }
 
 py::tuple point_sums(const PyNetwork& network, const Array<float>& tables, bool exact_last, int threads,
-                     std::int64_t intervals, std::int64_t points, std::int64_t first,
-                     std::optional<std::int64_t> copies) {
+                     std::int64_t intervals, std::int64_t points, std::int64_t copies,
+                     std::optional<std::uint64_t> key) {
     const auto& view = network.view();
     auto table = copies_in(tables, view.seq_len, exact_last, points);
-    if (copies) {
-        check_copies(*copies);
-        table = run_of(table, first, *copies);
+    std::vector<int> position(positions_of(view));
+    if (key) {
+        check_copies(table, copies);
+        table = outsample::random_run(table, copies, inputs_of(table, view), *key, position.data());
     }
     std::vector<double> sums(table.copies);
     std::int64_t walked = 0;
@@ -71,24 +70,26 @@ py::tuple point_sums(const PyNetwork& network, const Array<float>& tables, bool 
     return py::make_tuple(sums, walked);
 }
 
-// Network i on tables first[i] ... first[i] + copies - 1: the sums, shape (networks, copies), and the intervals walked,
-// shape (networks,).
+// The sums, shape (networks, copies), and the intervals walked, shape (networks,).
 py::tuple point_sums_many(const std::vector<std::shared_ptr<PyNetwork>>& networks, const Array<float>& tables,
-                          const std::vector<std::int64_t>& first, std::int64_t copies, bool exact_last, int threads,
-                          std::int64_t intervals, std::int64_t points) {
+                          bool exact_last, int threads, std::int64_t intervals, std::int64_t points,
+                          std::int64_t copies, const std::optional<std::vector<std::uint64_t>>& keys) {
     check_threads(threads);
-    check_copies(copies);
-    if (first.size() != networks.size())
-        throw std::invalid_argument("first must have one entry per network, got " + std::to_string(first.size()) +
-                                    " for " + std::to_string(networks.size()));
+    if (keys) require_key_for_each(keys->size(), networks.size());
     const auto views = views_of_one_shape(networks);
     const auto count = static_cast<py::ssize_t>(views.size());
-    Array<double> sums({count, py::ssize_t(copies)});
     Array<std::int64_t> walked(count);
-    if (count == 0) return py::make_tuple(sums, walked);
+    if (count == 0) return py::make_tuple(Array<double>({count, py::ssize_t(copies)}), walked);
     const auto all = copies_in(tables, views[0]->seq_len, exact_last, points);
+    const int room = positions_of(*views[0]);
+    std::vector<int> positions(keys ? count * room : 0);
+    if (keys) check_copies(all, copies);
     std::vector<outsample::PointJob> jobs;
-    for (py::ssize_t i = 0; i < count; ++i) jobs.push_back({views[i], run_of(all, first[i], copies)});
+    for (py::ssize_t i = 0; i < count; ++i)
+        jobs.push_back({views[i], keys ? outsample::random_run(all, copies, inputs_of(all, *views[i]), (*keys)[i],
+                                                               &positions[i * room])
+                                       : all});
+    Array<double> sums({count, py::ssize_t(jobs[0].table.copies)});
     double* sum = sums.mutable_data();
     std::int64_t* steps = walked.mutable_data();
     {
@@ -185,15 +186,16 @@ void bind_points(py::module_& m) {
     m.attr("strata_boxes") = outsample::strata_boxes;
     m.def(
         "point_sums", &point_sums, "network"_a, "tables"_a, "exact_last"_a, "threads"_a = 1,
-        "intervals"_a = outsample::any_intervals, "points"_a = 0, "first"_a = 0, "copies"_a = py::none(),
+        "intervals"_a = outsample::any_intervals, "points"_a = 0, "copies"_a = 0, "key"_a = py::none(),
         "For each table of points, the sum of weight times probability of a right answer; intervals walked in all, so "
         "many times the number of points at most. Tables are groups of points, shape (count, groups, rows, "
         "points_per_group), or, with `points`, of so many points each side by side, shape (rows, columns), and "
-        "points_per_group - 1 columns to spare. With `copies`, so many of them from number `first` on.");
-    m.def("point_sums_many", &point_sums_many, "networks"_a, "tables"_a, "first"_a, "copies"_a, "exact_last"_a,
-          "threads"_a = 1, "intervals"_a = outsample::any_intervals, "points"_a = 0,
-          "point_sums for networks of one shape, each with the tables first ... first + copies - 1: sums (networks, "
-          "copies) and intervals walked (networks,).");
+        "points_per_group - 1 columns to spare. With a key, a random run of `copies` tables, the inputs in random "
+        "order.");
+    m.def("point_sums_many", &point_sums_many, "networks"_a, "tables"_a, "exact_last"_a, "threads"_a = 1,
+          "intervals"_a = outsample::any_intervals, "points"_a = 0, "copies"_a = 0, "keys"_a = py::none(),
+          "point_sums for networks of one shape, each with its own key, if any: sums (networks, tables) and intervals "
+          "walked (networks,).");
     m.def("point_sums_of_weights", &point_sums_of_weights, "weights"_a, "hidden_size"_a, "seq_len"_a, "table"_a,
           "exact_last"_a, "threads"_a = 1,
           "The sum over one table of points for each network (a row of weights), as in point_sums.");

@@ -325,6 +325,12 @@ OUTSAMPLE_INLINE vfloat golden_sequence(std::int64_t first) {
     return to_uniform(number * 2654435769u >> 16);
 }
 
+// Labels of a table whose inputs stand elsewhere in the sequence.
+OUTSAMPLE_INLINE vint moved(const int* position, int inputs, vint label) {
+    const float* entries = (const float*)position;
+    return inputs <= least_positions ? (vint)lookup<least_positions>(entries, label) : (vint)lookup<0>(entries, label);
+}
+
 template <int D>
 std::int64_t point_sums(const Network& network, const PointTable& table, std::int64_t first, std::int64_t intervals,
                         float* scratch, double* sums) {
@@ -347,9 +353,10 @@ std::int64_t point_sums(const Network& network, const PointTable& table, std::in
                     __builtin_prefetch(data + table.group_stride + t * row_stride + i);
         for (int part = 0; part < points_per_group && group * points_per_group + part < total; part += block) {
             const float* points = data + part;
-            for (int t = 0; t < inputs; ++t)
-                for (int v = 0; v < width; ++v)
-                    store(prepared.x + t * block + v * lanes, load<vfloat>(points + t * row_stride + v * lanes));
+            for (int t = 0; t < inputs; ++t) {
+                float* x = prepared.x + (table.position ? table.position[t] : t) * block;
+                for (int v = 0; v < width; ++v) store(x + v * lanes, load<vfloat>(points + t * row_stride + v * lanes));
+            }
             if (table.exact_last) {
                 before_last_input<D>(prepared, prepared.x, last_range);
             } else {
@@ -365,8 +372,12 @@ std::int64_t point_sums(const Network& network, const PointTable& table, std::in
                 vfloat value{};
                 if (table.exact_last) {
                     const vfloat before = load<vfloat>(row), after = load<vfloat>(row + row_stride);
-                    const vint before_label = load<vint>(row + 2 * row_stride);
-                    const vint after_label = load<vint>(row + 3 * row_stride);
+                    vint before_label = load<vint>(row + 2 * row_stride);
+                    vint after_label = load<vint>(row + 3 * row_stride);
+                    if (table.position) {
+                        before_label = moved(table.position, inputs, before_label);
+                        after_label = moved(table.position, inputs, after_label);
+                    }
                     const vint count_me = select(less(vfloat{}, weight), broadcast(1), vint{});
                     const std::int64_t here = sum_of_lanes(count_me);
                     std::int64_t taken = here * left.values;
@@ -386,7 +397,9 @@ std::int64_t point_sums(const Network& network, const PointTable& table, std::in
                     walked += taken;
                 } else {
                     const vint answer = argmax(prepared.c + v * lanes, outputs, block);
-                    value = select(equal(answer, load<vint>(row)), broadcast(1.0f), vfloat{});
+                    vint label = load<vint>(row);
+                    if (table.position) label = moved(table.position, inputs, label);
+                    value = select(equal(answer, label), broadcast(1.0f), vfloat{});
                 }
                 if (copy_left < lanes) {
                     copies.rest += sum_of_lanes(copy_total);

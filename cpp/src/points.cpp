@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "outsample/parallel.hpp"
+#include "outsample/sampling.hpp"
 #include "scratch.hpp"
 
 namespace outsample {
@@ -42,6 +43,24 @@ std::int64_t points_scratch(const Network& network) {
     const std::int64_t walk = 16 * (2 * outputs + 3 * (keys + 1));
     const std::int64_t weights = 15 + outputs * (stride + d + 2) + 5 * d;
     return blocks + walk + weights + keys * (keys + 1);  // as many numbers of comparators at most
+}
+
+PointTable random_run(const PointTable& table, std::int64_t copies, int inputs, std::uint64_t key, int* position) {
+    constexpr std::uint32_t run_domain = 2;  // of Philox's counters
+    std::uint32_t words[4];
+    OUTSAMPLE_KERNEL(philox_kernel)(key, 0, 1, 0, run_domain, words);
+    const auto below = [](std::uint32_t word, std::int64_t limit) {
+        return static_cast<std::int64_t>(std::uint64_t{word} * static_cast<std::uint64_t>(limit) >> 32);
+    };
+    const std::int64_t number = below(words[0], table.copies - copies + 1) * table.points;
+    PointTable run = table;
+    run.data += number / points_per_group * table.group_stride + number % points_per_group;
+    run.copies = copies;
+    run.position = position;
+    const int first = static_cast<int>(below(words[1], inputs));
+    for (int t = 0; t < inputs; ++t) position[t] = (first + (words[2] & 1 ? t : inputs - t)) % inputs;
+    std::fill(position + inputs, position + std::max(inputs, least_positions), 0);
+    return run;
 }
 
 std::int64_t point_sums(const Network& network, const PointTable& table, std::int64_t intervals, int threads,

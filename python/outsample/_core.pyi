@@ -195,18 +195,18 @@ def point_sums(
     threads: int = 1,
     intervals: int = ...,
     points: int = 0,
-    first: int = 0,
-    copies: int | None = None,
+    copies: int = 0,
+    key: int | None = None,
 ) -> tuple[list[float], int]: ...
 def point_sums_many(
     networks: Sequence[Network],
     tables: NDArray[np.float32],
-    first: Sequence[int],
-    copies: int,
     exact_last: bool,
     threads: int = 1,
     intervals: int = ...,
     points: int = 0,
+    copies: int = 0,
+    keys: Sequence[int] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]: ...
 def point_sums_of_weights(
     weights: NDArray[np.float32],

@@ -21,11 +21,20 @@ constexpr int points_per_group = 64;
 // right position changes; the right position before, and after, them (int32 in the place of floats; in between it is
 // the last one); the weight. Without: the inputs x_0 ... x_{n-1}, the right position, the weight.
 struct PointTable {
-    const float* data;  // points_per_group columns may be read from the beginning of any group that has a point
+    // All points_per_group columns may be read from the beginning of any group that has a point: positions in the
+    // others must be valid ones.
+    const float* data;
     std::ptrdiff_t row_stride, group_stride;  // floats from a row to the next, and from a group to the next
     std::int64_t copies, points;              // points of each copy; those that fill it up have a weight of zero
     bool exact_last;
+    const int* position = nullptr;  // where each input stands in the sequence; null if in order
 };
+
+// A run of so many copies at random, and one of the orders of the inputs in which neighbours stay neighbours round the
+// circle, the same for all of them: independent inputs may trade places. A function of the key alone. position: room
+// for the inputs, and for `least_positions` at least.
+constexpr int least_positions = 16;
+PointTable random_run(const PointTable& table, std::int64_t copies, int inputs, std::uint64_t key, int* position);
 
 constexpr int point_rows(int seq_len, bool exact_last) { return exact_last ? seq_len + 4 : seq_len + 2; }
 

@@ -81,10 +81,9 @@ def _packed(columns: list[NDArray[Any]], count: int) -> Table:
 
 
 class Tables(NamedTuple):
-    """Tables as the core takes them: `data` holds so many copies, of so many points side by side or (0) in groups."""
+    """Tables as the core takes them: copies of so many points side by side, or (0) in groups."""
 
     data: Table
-    copies: int
     points: int
 
 
@@ -185,11 +184,11 @@ class QuasiMonteCarlo(Estimator):
     exact_last : bool, default True
         Integrate exactly over the last input (see `ConditionalMonteCarlo`) instead of giving it a coordinate.
     randomised : bool, default True
-        Draw the points anew for every estimate, in `replicates` or more independent copies (scrambled Sobol points,
-        rotations of the others); the standard error is that of their mean, the interval Student's. The copies come
-        from a pool of at least four times as many that is made once, the same in every process; an estimate's `rng`
-        picks a run of it. Without randomisation
-        there is one fixed set of points and no standard error.
+        Use `replicates` or more independent copies of the points (scrambled Sobol points, rotations of the others); the
+        standard error is that of their mean, the interval Student's. The copies come from a pool of four times as many
+        (more for fewer than nine inputs) that is made once, the same in every process; an estimate's `rng` picks a run
+        of it and an order of the inputs, forwards or backwards from one of them on. Without randomisation there is one
+        fixed set of points and no standard error.
     replicates : int, default 8
         Smallest number of copies, at least 2. Sobol points come in powers of two, so as many copies are made as the
         budget pays for.
@@ -204,11 +203,10 @@ class QuasiMonteCarlo(Estimator):
     supports = frozenset({"2nd_argmax", "argmax", "argmedian"})
     by_shape = True
 
-    # The pool holds so many points or so many copies, whichever is less (a copy takes a millisecond to make, however
-    # few points it has), and at least so many times the copies that an estimate uses.
-    _POOL_POINTS = 1 << 16
-    _POOL_COPIES = 512
+    # The pool holds at least so many times the copies that an estimate uses, and so many times with one for each input
+    # that the order may begin with: as the inputs are independent, a copy is almost another one in another order.
     _POOL_MULTIPLE = 4
+    _POOL_MULTIPLE_IN_ORDERS = 36
     # Copies of fewer points are not filled up to whole groups, of which half would be empty otherwise.
     _SIDE_BY_SIDE = 2 * _core.points_per_group
 
@@ -313,20 +311,22 @@ class QuasiMonteCarlo(Estimator):
             return _side_by_side(pool, count) if count < self._SIDE_BY_SIDE else np.stack(pool)
 
         table = _cached(key, make)
-        return Tables(table, max(copies, 1), count if table.ndim == 2 else 0)
+        return Tables(table, count if table.ndim == 2 else 0)
 
     def prepare(self, model: RNN, budget: int) -> tuple[int, int, Tables, RuleCost]:
         """Number of copies, points in each, the tables, and what they cost."""
         replicates, count = self._plan(model, budget)
-        wanted = min(self._POOL_POINTS // count, self._POOL_COPIES)
-        copies = max(self._POOL_MULTIPLE * replicates, wanted) if self.randomised else 0
+        copies = 0
+        if self.randomised:
+            orders = self._inputs(model)
+            copies = replicates * max(self._POOL_MULTIPLE, -(-self._POOL_MULTIPLE_IN_ORDERS // orders))
         return replicates, count, self._tables(model, count, copies), self._cost(model)
 
     def _estimate(self, model: RNN, task: Task, budget: int, rng: Any, threads: int) -> Estimate:
         replicates, count, pool, rule_cost = self.prepared(model, budget)
-        first = _run(pool, replicates, philox_key(rng)) if self.randomised else 0
+        key = philox_key(rng) if self.randomised else None
         sums, walked = _core.point_sums(
-            model._network, pool.data, self.exact_last, threads, rule_cost.planned, pool.points, first, replicates
+            model._network, pool.data, self.exact_last, threads, rule_cost.planned, pool.points, replicates, key
         )
         return self._result(sums, count, rule_cost, walked)
 
@@ -343,19 +343,17 @@ class QuasiMonteCarlo(Estimator):
             return super().estimate_many(models, budget, rng=rng, threads=threads)
         budget, threads, plan, setup = self._admit(networks[0], budget, threads)
         replicates, count, pool, rule_cost = plan.prepared
-        first = [0] * len(networks)
-        if self.randomised:
-            first = [_run(pool, replicates, key) for key in child_keys(rng, len(networks))]
+        keys = child_keys(rng, len(networks)) if self.randomised else None
         start = time.perf_counter()
         sums, walked = _core.point_sums_many(
             [m._network for m in networks],
             pool.data,
-            first,
-            replicates,
             self.exact_last,
             threads,
             rule_cost.planned,
             pool.points,
+            replicates,
+            keys,
         )
         seconds, isa = (time.perf_counter() - start) / len(networks), _core.active_isa()
 
@@ -379,11 +377,6 @@ class QuasiMonteCarlo(Estimator):
             settings={"replicates": replicates},
             interval=partial(student_interval, value, error, replicates - 1),
         )
-
-
-def _run(pool: Tables, replicates: int, key: int) -> int:
-    """Where in the pool an estimate's run of copies begins."""
-    return (key & 0xFFFFFFFF) % (pool.copies - replicates + 1)
 
 
 class DeterministicCubature(QuasiMonteCarlo):
