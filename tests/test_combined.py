@@ -241,6 +241,41 @@ def test_a_part_that_is_not_worth_its_cost_is_left_out():
         osp.Combined(parts=[Choosy(cost=1, error=0.1), osp.ConditionalMonteCarlo()]).estimate(random_rnn(2, 3), 1)
 
 
+class Uneven(Advised):
+    """As sure as the network's first weight is large."""
+
+    by_shape = True
+
+    def _estimate(self, model, task, budget, rng, threads):
+        estimate = super()._estimate(model, task, budget, rng, threads)
+        return osp.Estimate(0.5, self.error if model.W_hh[0, 0] > 0 else 10 * self.error, estimate.cost)
+
+
+def test_samples_that_gain_less_than_a_hundredth_are_left_out():
+    model = random_rnn(4, 3)
+    both = osp.Combined(parts=[Advised(cost=40, error=0.01), osp.MonteCarlo()])  # worth 2,499 samples
+    few, enough = (both.estimate(model, 40 + samples, rng=0) for samples in (24, 25))
+    assert few.settings == {**both.settings, "used": ["advised"], "sampling_weight": 0.0}
+    assert (few.value, few.standard_error) == (0.5, 0.01)
+    assert few.cost.multiply_adds == 40 * model.forward_multiply_adds
+    assert enough.settings["used"] == ["advised", "monte-carlo"]
+    # A mean squared error may be known so well by few samples.
+    median = random_rnn(4, 3, "median")
+    parts = [Advised(cost=1, error=1e-4), osp.MonteCarlo()]
+    assert len(osp.Combined(parts=parts).estimate(median, 25, rng=0).settings["used"]) == 2
+
+    models = [random_rnn(4, 3, seed=s) for s in range(6)]
+    assert len({m.W_hh[0, 0] > 0 for m in models}) == 2
+    for error, used in ((0.01, {1, 2}), (0.05, {2}), (0.0005, {1})):
+        both = osp.Combined(parts=[Uneven(cost=5, error=error), osp.MonteCarlo()])
+        batch = both.estimate_many(models, 15, rng=1)
+        assert {len(e.settings["used"]) for e in batch} == used
+        for one, m, seed in zip(batch, models, np.random.SeedSequence(1).spawn(6), strict=True):
+            single = both.estimate(m, 15, rng=seed)
+            assert (one.value, one.settings) == (single.value, single.settings)
+            assert one.cost.multiply_adds == single.cost.multiply_adds
+
+
 @pytest.mark.parametrize("sampler", [osp.MonteCarlo(), osp.ConditionalMonteCarlo(), osp.QuasiMonteCarlo()])
 @pytest.mark.parametrize("budget", [8, 400])
 def test_a_batch_gives_the_same_as_single_networks(sampler, budget):

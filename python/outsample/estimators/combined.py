@@ -43,6 +43,20 @@ class Merged(NamedTuple):
 #: point. It was 0.05 to 0.3 for networks of three inputs and 0.4 to 0.7 for ten, and falls with their number of points.
 _USUAL_RATIO = 0.6
 
+#: Samples that would add less than this share to the equivalent samples are left out: the call alone takes as long as a
+#: small part.
+_LEAST_GAIN = 0.01
+
+
+def _worth(prior: Estimate) -> tuple[float, float]:
+    """An accuracy, and how many samples it is worth.
+
+    Where the prior reaches 0 or 1, the variance of a sample is that of an accuracy one error inside.
+    """
+    p0, s0 = min(max(prior.value, 0.0), 1.0), prior.standard_error or 0.0
+    inside = min(max(p0, s0), 1.0 - s0) if s0 < 0.5 else 0.5
+    return inside, max(inside * (1.0 - inside) / s0**2 - 1.0, 0.0)
+
 
 def _degrees(sample: Estimate) -> float:
     """Degrees of freedom of a sampled estimate's standard error.
@@ -64,11 +78,8 @@ def merge_accuracy(prior: Estimate, sample: Estimate) -> Merged:
     samples that happen to agree say little of their variance, so the smaller their number, the more the ratio is pulled
     to one that is usual: 0.6 / m for replicates of m points each.
     """
-    p0, s0 = min(max(prior.value, 0.0), 1.0), prior.standard_error or 0.0
+    inside, n0 = _worth(prior)
     n = sample.cost.evaluations
-    # Where the prior reaches 0 or 1, the variance of a sample is that of an accuracy one error inside.
-    inside = min(max(p0, s0), 1.0 - s0) if s0 < 0.5 else 0.5
-    n0 = max(inside * (1.0 - inside) / s0**2 - 1.0, 0.0)
 
     def centre(samples: float) -> float:
         return (n0 * inside + samples * sample.value) / (n0 + samples)
@@ -89,6 +100,7 @@ def merge_accuracy(prior: Estimate, sample: Estimate) -> Merged:
     weight = n1 / (n0 + n1)
     p = min(max(centre(n1), 0.5 / (n0 + n1 + 1.0)), 1.0 - 0.5 / (n0 + n1 + 1.0))
     error = math.sqrt(p * (1.0 - p) / (n0 + n1 + 1.0))
+    p0 = min(max(prior.value, 0.0), 1.0)
     return Merged((1.0 - weight) * p0 + weight * sample.value, error, weight, measured_on / weight**2)
 
 
@@ -111,6 +123,11 @@ def _both(a: Estimate, b: Estimate) -> Estimate:
     return Estimate(value=(w_a * a.value + w_b * b.value) / (w_a + w_b), standard_error=(w_a + w_b) ** -0.5)
 
 
+def _gains(task: Task, prior: Estimate | None, samples: int) -> bool:
+    """Whether so many samples are worth a call. How much they tell of a squared error is known afterwards only."""
+    return prior is None or task.quantity != "accuracy" or samples >= _LEAST_GAIN * _worth(prior)[1]
+
+
 class Combined(Estimator):
     """An estimate that states its own error, merged with random sampling.
 
@@ -119,8 +136,9 @@ class Combined(Estimator):
     is (N_0 p_0 + N p) / (N_0 + N), with weights that do not depend on what was sampled; for the median task the two are
     weighted by their variances. So the merged estimate is at least as good as the better of the two.
 
-    Below the budget of the first part, the sampling part works alone. A part that says that its answer is exact (a
-    standard error of 0) is the answer.
+    Below the budget of the first part, the sampling part works alone. Where the rest of the budget is less than a
+    hundredth of what an accuracy from the other parts is worth in samples, there is no sampling: it would take longer
+    than such a part does. A part that says that its answer is exact (a standard error of 0) is the answer.
 
     Parameters
     ----------
@@ -203,7 +221,10 @@ class Combined(Estimator):
         for part, minimum in parts:
             if left < (part.minimum_budget(model) if minimum is None else minimum):
                 continue
-            spend = left if part is self._sampler else part.useful_budget(model, left)
+            if part is self._sampler:
+                spend = left if _gains(task, prior, left) else 0
+            else:
+                spend = part.useful_budget(model, left)
             if not spend:
                 continue
             e = _stated(part, part.estimate(model, spend, rng=rng, threads=threads))
@@ -241,7 +262,15 @@ class Combined(Estimator):
         for part, minimum in parts:
             if left < minimum:
                 continue
-            if part is not self._sampler and any(part.useful_budget(m, left) < left for m in models):
+            if part is self._sampler:
+                gains = {
+                    _gains(m.task, reduce(_both, own), left) for m, *own in zip(models, *priors, strict=True) if own
+                }
+                if len(gains) > 1:
+                    return super().estimate_many(models, budget, rng=source, threads=threads)
+                if gains == {False}:
+                    continue
+            elif any(part.useful_budget(m, left) < left for m in models):
                 return super().estimate_many(models, budget, rng=source, threads=threads)
             # A copy, so that its children are the same for all parts: a network has one seed.
             seeds = SeedSequence(
