@@ -13,7 +13,7 @@ import pytest
 
 import outsample as osp
 from outsample import _core, low_discrepancy
-from outsample.estimators.quasi_monte_carlo import _alike_together, _side_by_side, make_table
+from outsample.point_tables import alike_together, make_table, side_by_side
 
 POINTS = 1 << 12
 
@@ -90,7 +90,7 @@ def test_order(benchmark, isa, name):
     ordered = make_table(x, model.task, exact_last=True)
     rows = ordered.transpose(1, 0, 2).reshape(ordered.shape[1], POINTS)
     made = np.empty_like(rows)
-    made[:, _alike_together(x.astype(np.float32))] = rows
+    made[:, alike_together(x.astype(np.float32))] = rows
     made = np.ascontiguousarray(made.reshape(rows.shape[0], -1, _core.points_per_group).transpose(1, 0, 2))
     with osp.use_isa(isa):
         functions = {
@@ -112,7 +112,7 @@ def test_copies(benchmark, isa, points):
     net, copies = model._network, 10
     x = np.random.default_rng(0).normal(size=(copies, points, model.seq_len - 1))
     tables = [make_table(copy, model.task, exact_last=True) for copy in x]
-    grouped, flat = np.stack(tables), _side_by_side(tables, points)
+    grouped, flat = np.stack(tables), side_by_side(tables, points)
     repeats = POINTS // points // copies
     with osp.use_isa(isa):
         functions = {

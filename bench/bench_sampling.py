@@ -14,9 +14,9 @@ import outsample as osp
 from outsample import _core
 from timing import fastest
 
-#: Slowest allowed, as a multiple of the time of the network's multiply-adds alone (16 units, 10 steps). An AMD EPYC takes
-#: 1.24 and 1.41 times as long; on an Intel Xeon, where random numbers and labels wait for the same two ports as the
-#: multiply-adds, it is 1.5 to 1.6.
+#: Slowest allowed, as a multiple of the time of the network's multiply-adds alone (16 units, 10 steps). An AMD EPYC
+#: takes 1.24 and 1.41 times as long; on an Intel Xeon, where random numbers and labels wait for the same two ports as
+#: the multiply-adds, it is 1.5 to 1.6.
 LIMITS = {"avx512": 1.8, "avx2": 1.8}
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import outsample as osp
 from outsample import _core
 from outsample import low_discrepancy as ld
-from outsample.estimators.quasi_monte_carlo import make_table
+from outsample.point_tables import make_table
 
 #: Points evaluated for each number of points, all copies together.
 POINTS = 2**17

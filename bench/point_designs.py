@@ -16,7 +16,7 @@ import numpy as np
 import outsample as osp
 from outsample import _core
 from outsample import low_discrepancy as ld
-from outsample.estimators.quasi_monte_carlo import make_table
+from outsample.point_tables import make_table
 
 SIZES = {256: 48, 2048: 24, 16384: 10}  # points: randomisations
 TRUTH = 1 << 22

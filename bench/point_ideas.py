@@ -30,7 +30,7 @@ import outsample as osp
 from outsample import _core
 from outsample import low_discrepancy as ld
 from outsample.estimators.conditional_monte_carlo import RuleCost
-from outsample.estimators.quasi_monte_carlo import make_table
+from outsample.point_tables import make_table
 
 SIZES = {256: 64, 2048: 32, 16384: 8}  # points: rotations
 TRUTH = 1 << 22

@@ -19,7 +19,7 @@ import numpy as np
 import outsample as osp
 from outsample import _core
 from outsample import low_discrepancy as ld
-from outsample.estimators.quasi_monte_carlo import make_table
+from outsample.point_tables import make_table
 
 NETWORKS = ("134217728_5", "134217728_8", "268435456_6", "268435456_13", "536870912_4", "536870912_12")
 CANDIDATES = 12

@@ -25,7 +25,7 @@ import outsample as osp
 from outsample import _core
 from outsample import low_discrepancy as ld
 from outsample.cubature.labels import TABLE_NETWORKS, labels
-from outsample.estimators.quasi_monte_carlo import _tilted, make_table, ranks
+from outsample.point_tables import make_table, ranks, tilted
 from outsample.seeding import domain_seed
 from outsample.training import measure
 from transferred_advice import trained
@@ -62,7 +62,7 @@ def fixed_table(task: osp.Task, inputs: int, count: int, seed: int) -> np.ndarra
     dimensions = ld.order_dimensions(inputs, ranked)
     shift = np.random.default_rng(seed).random(dimensions) if seed else None
     u = np.clip(ld.hammersley(count, dimensions, shift=shift), 2.0**-32, 1 - 2.0**-32)
-    u, weights = _tilted(u, dimensions - inputs + 2)
+    u, weights = tilted(u, dimensions - inputs + 2)
     return make_table(ld.order_inputs(u, inputs, ranked), task, exact_last=True, weights=weights)
 
 

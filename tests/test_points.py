@@ -14,8 +14,8 @@ from scipy.stats import t as student_t
 import outsample as osp
 from conftest import random_rnn
 from outsample import _core, low_discrepancy
-from outsample.estimators.quasi_monte_carlo import _alike_together, _side_by_side, make_table
 from outsample.estimators.student import student_quantile
+from outsample.point_tables import alike_together, make_table, side_by_side
 
 
 def last_steps(model: osp.RNN, x: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -277,7 +277,7 @@ def test_a_table_reorders_points_and_keeps_them():
     kept = np.column_stack([columns[:100, :9], columns[:100, -1]])
     given = np.column_stack([x.astype(np.float32), weights])
     assert sorted(map(tuple, kept)) == sorted(map(tuple, given))
-    assert (columns[:100, 10] == x.astype(np.float32).max(axis=1)[_alike_together(x.astype(np.float32))]).all()
+    assert (columns[:100, 10] == x.astype(np.float32).max(axis=1)[alike_together(x.astype(np.float32))]).all()
 
 
 @pytest.mark.parametrize("name", ["2nd_argmax_16_10_1073741824_11", "2nd_argmax_6_6_536870912_2"])
@@ -295,7 +295,7 @@ def test_points_that_share_a_vector_take_about_as_many_intervals(name):
     def longest(order) -> float:
         return within[order].reshape(-1, 16).max(axis=1).mean()
 
-    assert longest(_alike_together(x)) < 0.98 * longest(np.arange(len(x)))
+    assert longest(alike_together(x)) < 0.98 * longest(np.arange(len(x)))
 
 
 def test_fixed_points_have_weights_of_sum_one():
@@ -443,7 +443,7 @@ def test_copies_side_by_side_are_copies_in_groups(isa, exact_last, points):
     tables = [make_table(copy[:, :4] if exact_last else copy, model.task, exact_last=exact_last) for copy in x]
     grouped = np.stack(tables)
     expected, walked = _core.point_sums(model._network, grouped, exact_last)
-    flat = _side_by_side(tables, points)
+    flat = side_by_side(tables, points)
     flat[: 6 if exact_last else 5, 9 * points :] = np.nan  # values behind the copies are not used
     flat[-1, 9 * points :] = np.nan
     sums, also_walked = _core.point_sums(model._network, flat, exact_last, points=points)
@@ -476,7 +476,7 @@ def test_a_key_picks_copies_and_the_order_of_their_inputs(isa, exact_last, n):
     model = random_rnn(6, n, seed=3)
     inputs = n - 1 if exact_last else n
     x = np.random.default_rng(0).normal(size=(7, 40, inputs))
-    flat = _side_by_side([make_table(copy, model.task, exact_last=exact_last) for copy in x], 40)
+    flat = side_by_side([make_table(copy, model.task, exact_last=exact_last) for copy in x], 40)
     picked = set()
     for key in range(20):
         first, position = _random_run(7, 3, inputs, key)

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from outsample import _core, low_discrepancy
 from outsample.cubature.points import Points
 from outsample.estimators.conditional_monte_carlo import RuleCost
-from outsample.estimators.quasi_monte_carlo import Table, make_table, ranks
 from outsample.models import RNN
+from outsample.point_tables import Table, make_table, ranks
 from outsample.tasks import Quantity, Task
 
 #: Networks that share one table of points.
