@@ -18,6 +18,7 @@ import numpy as np
 import outsample as osp
 from outsample import _core
 from outsample import low_discrepancy as ld
+from outsample.cli._arguments import add_model, integer, load_model
 from outsample.point_tables import make_table
 
 #: Points evaluated for each number of points, all copies together.
@@ -42,10 +43,10 @@ def orders(n: int, rng: np.random.Generator) -> dict[str, Callable[[], np.ndarra
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model")
-    parser.add_argument("--points", type=int, nargs="+", default=[16, 64, 256, 4096])
+    add_model(parser)
+    parser.add_argument("--points", type=integer, nargs="+", default=[16, 64, 256, 4096], help="of a copy")
     args = parser.parse_args()
-    model = osp.zoo.load(args.model) if args.model in osp.zoo.names() else osp.load(args.model, task="2nd_argmax")
+    model = load_model(args.model, args.task)
     networks = [m._network for m in osp.NoiseEnsemble(model, scale=0.01, size=4, seed=7, role="fitting")]
     inputs = model.seq_len - 1
     kinds = orders(inputs, np.random.default_rng(0))

@@ -1,21 +1,22 @@
 """Which points? Equivalent samples per point of several designs, each randomised anew many times.
 
-    python bench/point_designs.py MODEL [NETWORKS [DESIGNS]]
+    python bench/point_designs.py MODEL [--networks 32] [--designs hammersley]
 
 prints, for noisy copies of MODEL drawn for fitting (none of those that methods are scored on), v / (mean squared error
 x points): how many random samples one point is worth. A point with the exact last input takes longer than a plain
-one (bench/bench_points.py). DESIGNS is a part of the names of those to try; MODEL a file or a name of the zoo.
+one (bench/bench_points.py). --designs is a part of the names of those to try.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 
 import numpy as np
 
 import outsample as osp
 from outsample import _core
 from outsample import low_discrepancy as ld
+from outsample.cli._arguments import add_model, integer, load_model
 from outsample.point_tables import make_table
 
 SIZES = {256: 48, 2048: 24, 16384: 10}  # points: randomisations
@@ -70,12 +71,8 @@ def order(points, ranked, exact_last=True, importance=1.0, gaps=(3,), coordinate
             u[:, 3] = v + tilt * v * (1 - v)
             weight = 1 + tilt * (1 - 2 * v)
             weight *= count / weight.sum()
-        table = make_table(ld.order_inputs(u, inputs, ranked), model.task, exact_last=exact_last)
-        groups = len(table)
-        padded = np.zeros(groups * _core.points_per_group)
-        padded[:count] = weight
-        table[:, -1] *= padded.reshape(groups, -1)
-        return table
+        x = ld.order_inputs(u, inputs, ranked)
+        return make_table(x, model.task, exact_last=exact_last, weights=weight / count)
 
     return make
 
@@ -118,16 +115,20 @@ DESIGNS = {
 
 
 def main() -> None:
-    model = osp.zoo.load(sys.argv[1]) if sys.argv[1] in osp.zoo.names() else osp.load(sys.argv[1])
-    size = int(sys.argv[2]) if len(sys.argv) > 2 else 32
-    networks = list(osp.NoiseEnsemble(model, scale=0.01, size=size, seed=1, role="fitting"))
-    keys = list(range(size))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_model(parser)
+    parser.add_argument("--networks", type=integer, default=32, help="noisy copies (default %(default)s)")
+    parser.add_argument("--designs", default="", help="part of the names of those to try")
+    args = parser.parse_args()
+    model = load_model(args.model, args.task)
+    networks = list(osp.NoiseEnsemble(model, scale=0.01, size=args.networks, seed=1, role="fitting"))
+    keys = list(range(args.networks))
     correct = _core.count_correct_many([m._network for m in networks], model.task.name, TRUTH, keys)
     p = correct / TRUTH
     v = float(np.mean(p * (1 - p)))
     print(f"{'design':46s}" + "".join(f"{count:>16d}" for count in SIZES))
     for name, (make, exact_last) in DESIGNS.items():
-        if len(sys.argv) > 3 and sys.argv[3] not in name:
+        if args.designs not in name:
             continue
         cells = []
         for count, repeats in SIZES.items():

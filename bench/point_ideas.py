@@ -1,9 +1,9 @@
 """Four ideas for better point rules that the package does not use, measured against the rule that it uses.
 
-    python bench/point_ideas.py MODEL [weights|lines|regions ...]
+    python bench/point_ideas.py MODEL [--ideas weights lines regions]
 
 The rule in use: Hammersley's points in order coordinates, three inputs ranked, the last input integrated exactly. MODEL
-is a 2nd-argmax network, a file or a name of the zoo; noisy copies of it drawn for fitting. "Worth" is how many random
+is a 2nd-argmax network; noisy copies of it drawn for fitting. "Worth" is how many random
 samples a point (or a line of points) replaces, v / (mean squared error x points), averaged over rotations; ± is the
 spread of its ratio to the rule in use under the same rotations. Prints
 
@@ -20,7 +20,7 @@ spread of its ratio to the rule in use under the same rotations. Prints
 
 from __future__ import annotations
 
-import sys
+import argparse
 import time
 from collections.abc import Callable
 
@@ -29,6 +29,7 @@ import numpy as np
 import outsample as osp
 from outsample import _core
 from outsample import low_discrepancy as ld
+from outsample.cli._arguments import add_model, load_model
 from outsample.estimators.conditional_monte_carlo import RuleCost
 from outsample.point_tables import make_table
 
@@ -255,14 +256,18 @@ def seconds(function: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    model = osp.zoo.load(sys.argv[1]) if sys.argv[1] in osp.zoo.names() else osp.load(sys.argv[1])
-    parts = sys.argv[2:] or ["weights", "lines", "regions"]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_model(parser)
+    ideas = ["weights", "lines", "regions"]
+    parser.add_argument("--ideas", nargs="+", choices=ideas, default=ideas, help="which to measure (default: all)")
+    args = parser.parse_args()
+    model = load_model(args.model, args.task)
     networks = Networks(model)
-    if "weights" in parts:
+    if "weights" in args.ideas:
         weights(networks)
-    if "lines" in parts:
+    if "lines" in args.ideas:
         lines(networks, model)
-    if "regions" in parts:
+    if "regions" in args.ideas:
         regions(model)
 
 

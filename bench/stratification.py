@@ -1,8 +1,8 @@
 """Which strata? Variance of conditional Monte Carlo under several designs, relative to random sampling's.
 
-    python bench/stratification.py MODEL [COPIES]
+    python bench/stratification.py MODEL [--copies 4]
 
-For noisy copies of MODEL (a file, or a name of the zoo; 2nd-argmax) drawn for fitting, N samples and many repetitions:
+For noisy copies of MODEL (2nd-argmax) drawn for fitting, N samples and many repetitions:
 N times the variance of the estimate over p (1 - p), and in brackets the same as the design's own standard errors have
 it. Then what Neyman's allocation to 20 x 20 equal parts of the two gaps would be worth, and the same of the core's
 eight boxes; and the correlation of the conditional probabilities of x and -x. Written in numpy and apart from the core,
@@ -11,13 +11,14 @@ whose design is "uneven boxes" for multiples of 8 strata and "two per stratum" f
 
 from __future__ import annotations
 
-import sys
+import argparse
 from itertools import pairwise
 
 import numpy as np
 
 import outsample as osp
 from outsample import _core
+from outsample.cli._arguments import add_model, integer, load_model
 from outsample.low_discrepancy import normal_quantile
 
 SIZES = {48: 4000, 184: 2000, 740: 600, 2960: 200}  # samples: repetitions
@@ -121,9 +122,12 @@ def allocation(x, y):
 
 
 def main() -> None:
-    name, copies = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 4
-    model = osp.zoo.load(name) if name in osp.zoo.names() else osp.load(name)
-    networks = [m._network for m in osp.NoiseEnsemble(model, scale=0.01, size=copies, seed=1, role="fitting")]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_model(parser)
+    parser.add_argument("--copies", type=integer, default=4, help="noisy copies (default %(default)s)")
+    args = parser.parse_args()
+    model = load_model(args.model, args.task)
+    networks = [m._network for m in osp.NoiseEnsemble(model, scale=0.01, size=args.copies, seed=1, role="fitting")]
     inputs = model.seq_len - 1
 
     def right(network, x):
