@@ -17,6 +17,7 @@ import numpy as np
 
 import outsample as osp
 from outsample import _core
+from outsample.cli._arguments import add_model, integer, load_model
 from outsample.low_discrepancy import normal_quantile
 
 
@@ -56,11 +57,11 @@ def given_all_but_the_last(model: osp.RNN, samples: int, key: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("model", help="a file, or a name of the zoo")
-    parser.add_argument("--samples", type=int, default=1 << 19)
-    parser.add_argument("--copies", type=int, default=16)
+    add_model(parser)
+    parser.add_argument("--samples", type=integer, default=1 << 19)
+    parser.add_argument("--copies", type=integer, default=16)
     arguments = parser.parse_args()
-    model = osp.zoo.load(arguments.model) if arguments.model in osp.zoo.names() else osp.load(arguments.model)
+    model = load_model(arguments.model, arguments.task)
     copies = osp.NoiseEnsemble(model, scale=0.01, size=arguments.copies, role="fitting")
     if model.task.name == "median":
         samples = arguments.samples // 64

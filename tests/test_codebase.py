@@ -31,6 +31,17 @@ def test_all_names_exist_and_are_documented():
             assert (value.__doc__ or "").strip(), name
 
 
+SCRIPTS = [path for path in sorted((ROOT / "bench").glob("*.py")) if "argparse.ArgumentParser" in path.read_text()]
+
+
+@pytest.mark.skipif(not SCRIPTS, reason="needs the benchmarks of a source tree")
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_benchmark_scripts_say_what_they_do(script):
+    run = subprocess.run([sys.executable, str(script), "--help"], check=True, capture_output=True, text=True)
+    first = script.read_text().split('"""')[1].splitlines()[0]
+    assert first in " ".join(run.stdout.split())
+
+
 def signatures(source: str) -> dict[str, list[str]]:
     """Functions and methods of a stub file, with the names of their arguments."""
     found: dict[str, list[str]] = {}
