@@ -452,8 +452,8 @@ def test_copies_side_by_side_are_copies_in_groups(isa, exact_last, points):
     again, _ = _core.point_sums(model._network, flat, exact_last, 3, points=points)
     assert again == sums
     for key, copies in ((0, 1), (1, 4), (2**64 - 1, 9)):
-        run, steps = _core.point_sums(model._network, flat, exact_last, points=points, copies=copies, key=key)
-        from_groups, _ = _core.point_sums(model._network, grouped, exact_last, copies=copies, key=key)
+        run, steps = _core.random_point_sums(model._network, flat, exact_last, 1, points, copies, key)
+        from_groups, _ = _core.random_point_sums(model._network, grouped, exact_last, 1, 0, copies, key)
         np.testing.assert_allclose(run, from_groups, rtol=1e-12, atol=1e-15)
         keys = [key, 5, key]
         many, steps_of_many = _core.point_sums_many(
@@ -487,7 +487,7 @@ def test_a_key_picks_copies_and_the_order_of_their_inputs(isa, exact_last, n):
             _core.point_sums(model._network, make_table(copy, model.task, exact_last=exact_last)[None], exact_last)
             for copy in moved
         ]
-        sums, walked = _core.point_sums(model._network, flat, exact_last, points=40, copies=3, key=key)
+        sums, walked = _core.random_point_sums(model._network, flat, exact_last, 2, 40, 3, key)
         np.testing.assert_allclose(sums, [s for (s,), _ in expected], rtol=1e-12, atol=1e-15)
         assert walked == sum(steps for _, steps in expected)
     assert picked == set(range(5))
@@ -497,8 +497,6 @@ def test_the_core_refuses_copies_that_are_not_there():
     network = random_rnn(3, 4)._network
     flat = np.zeros((8, 3 * 20 + 63), dtype=np.float32)
     for table, arguments, message in (
-        (flat, {"points": 20, "copies": 4, "key": 1}, "copies must be from 1 to 3, got 4"),
-        (flat, {"points": 20, "key": 1}, "copies must be from 1 to 3, got 0"),
         (flat, {"points": -1}, "points must be at least 0, got -1"),
         (flat[1:], {"points": 20}, r"tables must have shape \(8, columns\) with 64 columns at least, got \(7, 123\)"),
         (flat[:, :63], {"points": 20}, r"with 64 columns at least, got \(8, 63\)"),
@@ -507,6 +505,9 @@ def test_the_core_refuses_copies_that_are_not_there():
         with pytest.raises(ValueError, match=message):
             _core.point_sums(network, table, True, **arguments)
     assert len(_core.point_sums(network, flat[:, :-1], True, points=20)[0]) == 2
+    for copies in (4, 0, -1):
+        with pytest.raises(ValueError, match=f"copies must be from 1 to 3, got {copies}"):
+            _core.random_point_sums(network, flat, True, 1, 20, copies, 1)
 
 
 @pytest.mark.parametrize(("d", "n"), [(16, 10), (3, 2), (20, 5), (40, 3), (1, 4)])

@@ -51,23 +51,32 @@ int inputs_of(const outsample::PointTable& table, const outsample::Network& netw
     return table.exact_last ? network.seq_len - 1 : network.seq_len;
 }
 
-py::tuple point_sums(const PyNetwork& network, const Array<float>& tables, bool exact_last, int threads,
-                     std::int64_t intervals, std::int64_t points, std::int64_t copies,
-                     std::optional<std::uint64_t> key) {
-    const auto& view = network.view();
-    auto table = copies_in(tables, view.seq_len, exact_last, points);
-    std::vector<int> position(positions_of(view));
-    if (key) {
-        check_copies(table, copies);
-        table = outsample::random_run(table, copies, inputs_of(table, view), *key, position.data());
-    }
+py::tuple sums_of(const outsample::Network& network, const outsample::PointTable& table, int threads,
+                  std::int64_t intervals) {
     std::vector<double> sums(table.copies);
     std::int64_t walked = 0;
     {
         py::gil_scoped_release release;
-        walked = outsample::point_sums(view, table, intervals, threads, sums.data());
+        walked = outsample::point_sums(network, table, intervals, threads, sums.data());
     }
     return py::make_tuple(sums, walked);
+}
+
+// Apart from random_point_sums: pybind11 passes up to six arguments without allocating memory.
+py::tuple point_sums(const PyNetwork& network, const Array<float>& tables, bool exact_last, int threads,
+                     std::int64_t intervals, std::int64_t points) {
+    const auto& view = network.view();
+    return sums_of(view, copies_in(tables, view.seq_len, exact_last, points), threads, intervals);
+}
+
+py::tuple random_point_sums(const PyNetwork& network, const Array<float>& tables, bool exact_last, int threads,
+                            std::int64_t points, std::int64_t copies, std::uint64_t key) {
+    const auto& view = network.view();
+    const auto all = copies_in(tables, view.seq_len, exact_last, points);
+    check_copies(all, copies);
+    std::vector<int> position(positions_of(view));
+    const auto run = outsample::random_run(all, copies, inputs_of(all, view), key, position.data());
+    return sums_of(view, run, threads, outsample::any_intervals);
 }
 
 // The sums, shape (networks, copies), and the intervals walked, shape (networks,).
@@ -186,16 +195,20 @@ void bind_points(py::module_& m) {
     m.attr("strata_boxes") = outsample::strata_boxes;
     m.def(
         "point_sums", &point_sums, "network"_a, "tables"_a, "exact_last"_a, "threads"_a = 1,
-        "intervals"_a = outsample::any_intervals, "points"_a = 0, "copies"_a = 0, "key"_a = py::none(),
+        "intervals"_a = outsample::any_intervals, "points"_a = 0,
         "For each table of points, the sum of weight times probability of a right answer; intervals walked in all, so "
         "many times the number of points at most. Tables are groups of points, shape (count, groups, rows, "
         "points_per_group), or, with `points`, of so many points each side by side, shape (rows, columns), and "
-        "points_per_group - 1 columns to spare. With a key, a random run of `copies` tables, the inputs in random "
-        "order.");
+        "points_per_group - 1 columns to spare.");
+    m.def(
+        "random_point_sums", &random_point_sums, "network"_a, "tables"_a, "exact_last"_a, "threads"_a, "points"_a,
+        "copies"_a, "key"_a,
+        "point_sums for a random run of so many of the tables, the inputs in an order at random, forwards or backwards "
+        "from one of them on.");
     m.def("point_sums_many", &point_sums_many, "networks"_a, "tables"_a, "exact_last"_a, "threads"_a = 1,
           "intervals"_a = outsample::any_intervals, "points"_a = 0, "copies"_a = 0, "keys"_a = py::none(),
-          "point_sums for networks of one shape, each with its own key, if any: sums (networks, tables) and intervals "
-          "walked (networks,).");
+          "point_sums, or random_point_sums with its own key each, for networks of one shape: sums (networks, tables) "
+          "and intervals walked (networks,).");
     m.def("point_sums_of_weights", &point_sums_of_weights, "weights"_a, "hidden_size"_a, "seq_len"_a, "table"_a,
           "exact_last"_a, "threads"_a = 1,
           "The sum over one table of points for each network (a row of weights), as in point_sums.");

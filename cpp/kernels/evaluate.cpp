@@ -33,12 +33,34 @@ const float* second_step_weights(const Network& network, float* place) {
     const int d = network.hidden_size;
     for (int i = 0; network.b_h && i < d; ++i)
         if (network.b_h[i] != 0) return nullptr;
+    // Every call comes through here: in vectors where rows fill them, and without branches on signs, which cannot be
+    // predicted.
+    if (d == lanes || d == 2 * lanes) {
+        alignas(64) float products[2 * lanes * lanes], sums[2 * lanes];
+        for (int first = 0; first < d; first += lanes) {
+            for (int i = 0; i < lanes; ++i) {
+                vfloat up{}, down{};
+                for (int j = 0; j < d; j += lanes) {
+                    const vfloat w = load<vfloat>(network.W_hi + j);
+                    const vfloat row = load<vfloat>(network.W_hh + (first + i) * d + j);
+                    up += row * relu(w);
+                    down += row * relu(-w);
+                }
+                store(products + 2 * i * lanes, up);
+                store(products + (2 * i + 1) * lanes, down);
+            }
+            add_lanes(products, 2 * lanes, sums);
+            for (int i = 0; i < 2 * lanes; ++i) place[2 * first + i] = sums[i];
+        }
+        return place;
+    }
     for (int i = 0; i < 2 * d; ++i) place[i] = 0;
     for (int j = 0; j < d; ++j) {
-        const float w = network.W_hi[j];
-        float* ray = place + (w > 0 ? 0 : 1);
-        const float size = w > 0 ? w : -w;
-        for (int i = 0; i < d; ++i) ray[2 * i] += network.W_hh[i * d + j] * size;
+        const float w = network.W_hi[j], up = w > 0.0f ? w : 0.0f, down = w < 0.0f ? -w : 0.0f;
+        for (int i = 0; i < d; ++i) {
+            place[2 * i] += network.W_hh[i * d + j] * up;
+            place[2 * i + 1] += network.W_hh[i * d + j] * down;
+        }
     }
     return place;
 }

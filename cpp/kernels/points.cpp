@@ -78,6 +78,12 @@ OUTSAMPLE_INLINE bool same_answers(const Network& network, int a, int b) {
     return !network.b_o || network.b_o[a] == network.b_o[b];
 }
 
+OUTSAMPLE_INLINE vint lane_numbers() {
+    vint number;
+    for (int lane = 0; lane < lanes; ++lane) number[lane] = lane;
+    return number;
+}
+
 template <int D>
 OUTSAMPLE_INLINE void prepare_last_step(const Network& network, LastStep& last, float*& p) {
     const int d = D ? D : network.hidden_size, outputs = network.output_size, stride = last_step_stride(d);
@@ -92,9 +98,15 @@ OUTSAMPLE_INLINE void prepare_last_step(const Network& network, LastStep& last, 
     last = {d, outputs, stride, network.W_hi, weights, offset, jump, slope, root, kind, 0, 0, comparator, 1};
     // Every call comes through here: loops go through all entries rather than branch on signs, which cannot be
     // predicted.
-    bool copies = false;  // perhaps: answers that are alike have the same first weight
+    // Whether there may be copies: answers that are alike have the same first weight.
+    float* first = jump;  // for the moment
+    for (int o = 0; o < outputs; ++o) first[o] = network.W_oh[o * d];
+    vmask alike{};
     for (int o = 1; o < outputs; ++o)
-        for (int other = 0; other < o; ++other) copies |= network.W_oh[o * d] == network.W_oh[other * d];
+        for (int others = 0; others < o; others += lanes)
+            alike |= both(equal(load<vfloat>(first + others), broadcast(first[o])),
+                          greater(broadcast(o - others), lane_numbers()));
+    const bool copies = any(alike);
     for (int o = 0; o < outputs; ++o) {
         // A copy of an earlier answer never wins: ties go to the lower index.
         bool copy = false;
@@ -108,10 +120,7 @@ OUTSAMPLE_INLINE void prepare_last_step(const Network& network, LastStep& last, 
         for (int k = d; k < stride; ++k) jump[o * stride + k] = 0.0f;
         if (offset[o] > offset[last.dead_answer]) last.dead_answer = o;
         slope[o] = 0.0f;
-    }
-    for (int k = 0; k < d; ++k) {
-        const float w = network.W_hi[k] < 0.0f ? network.W_hi[k] : 0.0f;
-        for (int o = 0; o < outputs; ++o) slope[o] += w * weights[o * d + k];
+        for (int k = 0; k < d; ++k) slope[o] += (network.W_hi[k] < 0.0f ? network.W_hi[k] : 0.0f) * weights[o * d + k];
     }
     for (int k = 0; k < d; ++k) matters[k] = 0;
     for (int o = 1; o < outputs; ++o)
@@ -262,12 +271,6 @@ OUTSAMPLE_INLINE std::int64_t sum_of_lanes(vint a) {
 OUTSAMPLE_INLINE void add_up(vfloat values, vdouble& total) {
     for (int lane = 0; lane < double_lanes; ++lane)
         total[lane] += static_cast<double>(values[lane]) + values[lane + double_lanes];
-}
-
-OUTSAMPLE_INLINE vint lane_numbers() {
-    vint number;
-    for (int lane = 0; lane < lanes; ++lane) number[lane] = lane;
-    return number;
 }
 
 // Weights of the next points of a table, 0 beyond its last `count`.

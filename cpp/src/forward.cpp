@@ -14,7 +14,7 @@ std::int64_t forward_scratch(const Network& network, bool hidden) {
 void forward(const Network& network, const float* x, std::int64_t count, float* logits, float* hidden, int threads) {
     const std::int64_t n = network.seq_len, d = network.hidden_size, outputs = network.output_size;
     parallel_for(count, 1024, threads, [&](std::int64_t first, std::int64_t last) {
-        Scratch scratch;
+        thread_local Scratch scratch;
         OUTSAMPLE_KERNEL(forward_kernel)
         (network, x + first * n, last - first, logits + first * outputs,
          hidden ? hidden + first * (n + 1) * d : nullptr, scratch.floats(forward_scratch(network, hidden != nullptr)));

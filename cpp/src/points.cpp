@@ -73,7 +73,7 @@ std::int64_t point_sums(const Network& network, const PointTable& table, std::in
     std::vector<double> partial(table.copies * parts);
     std::vector<std::int64_t> walked(pieces);
     parallel_for(pieces, 1, threads, [&](std::int64_t begin, std::int64_t end) {
-        Scratch scratch;
+        thread_local Scratch scratch;
         for (std::int64_t i = begin; i < end; ++i) {
             const std::int64_t copy = i / parts * together, first = i % parts * points_per_piece;
             const std::int64_t number = copy * table.points + first;
@@ -103,7 +103,7 @@ RuleSum conditional_sum(const Network& network, Task task, std::int64_t strata, 
     require_two_inputs(network);
     std::vector<RuleSum> partial((strata + strata_per_piece - 1) / strata_per_piece);
     parallel_for(static_cast<std::int64_t>(partial.size()), 1, threads, [&](std::int64_t begin, std::int64_t end) {
-        Scratch scratch;
+        thread_local Scratch scratch;
         for (std::int64_t i = begin; i < end; ++i)
             partial[i] = OUTSAMPLE_KERNEL(conditional_sum_kernel)(network, task, key, strata, i * strata_per_piece,
                                                                   std::min((i + 1) * strata_per_piece, strata),
@@ -158,7 +158,7 @@ void conditional_expectations(const Network& network, Task task, const float* x,
                               float* expectations) {
     require_two_inputs(network);
     parallel_for(count, 64, threads, [&](std::int64_t begin, std::int64_t end) {
-        Scratch scratch;
+        thread_local Scratch scratch;
         OUTSAMPLE_KERNEL(conditional_expectations_kernel)
         (network, task, x + begin * (network.seq_len - 1), end - begin, scratch.floats(points_scratch(network)),
          expectations + begin);

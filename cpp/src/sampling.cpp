@@ -44,7 +44,7 @@ void count_correct_many(const Network* const* networks, std::int64_t count, Task
     const std::int64_t pieces = pieces_of(samples);
     std::vector<std::int64_t> partial(count * pieces);
     parallel_for(count * pieces, 1, threads, [&](std::int64_t begin, std::int64_t end) {
-        Scratch scratch;
+        thread_local Scratch scratch;
         for (std::int64_t i = begin; i < end; ++i) {
             const Network& network = *networks[i / pieces];
             const std::int64_t from = first + i % pieces * piece;
@@ -63,7 +63,7 @@ Moments sample_moments(const Network& network, Task task, std::int64_t samples, 
                        int threads) {
     std::vector<double> partial(2 * pieces_of(samples));
     parallel_for(pieces_of(samples), 1, threads, [&](std::int64_t begin, std::int64_t end) {
-        Scratch scratch;
+        thread_local Scratch scratch;
         for (std::int64_t i = begin; i < end; ++i) {
             const std::int64_t from = first + i * piece;
             OUTSAMPLE_KERNEL(moments_kernel)
@@ -86,7 +86,7 @@ void count_confusion(const Network& network, Task task, std::int64_t samples, st
     std::fill(counts, counts + cells, 0);
     std::mutex lock;
     parallel_for(samples, piece, threads, [&](std::int64_t begin, std::int64_t end) {
-        Scratch scratch;
+        thread_local Scratch scratch;
         std::vector<std::int64_t> own(cells);
         OUTSAMPLE_KERNEL(confusion_kernel)
         (network, task, key, first + begin, first + end, scratch.floats(sampling_scratch(network)), own.data());
@@ -97,7 +97,7 @@ void count_confusion(const Network& network, Task task, std::int64_t samples, st
 
 void sample_normals(std::uint64_t key, std::int64_t first, std::int64_t count, int n, int threads, float* x) {
     parallel_for(count, piece, threads, [&](std::int64_t begin, std::int64_t end) {
-        Scratch scratch;
+        thread_local Scratch scratch;
         OUTSAMPLE_KERNEL(normals_kernel)
         (key, first + begin, first + end, n, scratch.floats(std::int64_t{64} * n), x + begin * n);
     });

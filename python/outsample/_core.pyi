@@ -195,8 +195,9 @@ def point_sums(
     threads: int = 1,
     intervals: int = ...,
     points: int = 0,
-    copies: int = 0,
-    key: int | None = None,
+) -> tuple[list[float], int]: ...
+def random_point_sums(
+    network: Network, tables: NDArray[np.float32], exact_last: bool, threads: int, points: int, copies: int, key: int
 ) -> tuple[list[float], int]: ...
 def point_sums_many(
     networks: Sequence[Network],

@@ -203,10 +203,13 @@ class QuasiMonteCarlo(Estimator):
 
     def _estimate(self, model: RNN, task: Task, budget: int, rng: Any, threads: int) -> Estimate:
         replicates, count, pool, rule_cost = self.prepared(model, budget)
-        key = philox_key(rng) if self.randomised else None
-        sums, walked = _core.point_sums(
-            model._network, pool.data, self.exact_last, threads, rule_cost.planned, pool.points, replicates, key
-        )
+        network, tables, points = model._network, pool.data, pool.points
+        if self.randomised:
+            sums, walked = _core.random_point_sums(
+                network, tables, self.exact_last, threads, points, replicates, philox_key(rng)
+            )
+        else:
+            sums, walked = _core.point_sums(network, tables, self.exact_last, threads, rule_cost.planned)
         return self._result(sums, count, rule_cost, walked)
 
     def estimate_many(
