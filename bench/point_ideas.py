@@ -3,9 +3,9 @@
     python bench/point_ideas.py MODEL [--ideas weights lines regions]
 
 The rule in use: Hammersley's points in order coordinates, three inputs ranked, the last input integrated exactly. MODEL
-is a 2nd-argmax network; noisy copies of it drawn for fitting. "Worth" is how many random
-samples a point (or a line of points) replaces, v / (mean squared error x points), averaged over rotations; ± is the
-spread of its ratio to the rule in use under the same rotations. Prints
+is a 2nd-argmax network; noisy copies of it drawn for fitting. "Worth" is how many random samples a point (or a line of
+points) replaces, v / (mean squared error x points), averaged over rotations; ± is the spread of its ratio to the rule
+in use under the same rotations. Prints
 
 - weights: *calibration weighting* (J.-C. Deville, C.-E. Särndal, "Calibration estimators in survey sampling", J. Am.
   Stat. Assoc. 87, 1992): weights closest to equal ones, in squares, that integrate given functions of the points

@@ -61,7 +61,6 @@ OUTSAMPLE_INLINE vmask but_not(vmask a, vmask b) { return _kandn_mask16(b, a); }
 OUTSAMPLE_INLINE vmask less(vfloat a, vfloat b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_LT_OQ); }
 OUTSAMPLE_INLINE vmask at_most(vfloat a, vfloat b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_LE_OQ); }
 OUTSAMPLE_INLINE vmask equal(vint a, vint b) { return _mm512_cmpeq_epi32_mask((__m512i)a, (__m512i)b); }
-OUTSAMPLE_INLINE vmask equal(vfloat a, vfloat b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_EQ_OQ); }
 OUTSAMPLE_INLINE vmask greater(vint a, vint b) { return _mm512_cmpgt_epi32_mask((__m512i)a, (__m512i)b); }
 OUTSAMPLE_INLINE vmask has_bit(vint a, int bit) {
     return _mm512_test_epi32_mask((__m512i)a, _mm512_set1_epi32(1 << bit));
@@ -79,7 +78,6 @@ OUTSAMPLE_INLINE vmask but_not(vmask a, vmask b) { return a & ~b; }
 OUTSAMPLE_INLINE vmask less(vfloat a, vfloat b) { return a < b; }
 OUTSAMPLE_INLINE vmask at_most(vfloat a, vfloat b) { return a <= b; }
 OUTSAMPLE_INLINE vmask equal(vint a, vint b) { return a == b; }
-OUTSAMPLE_INLINE vmask equal(vfloat a, vfloat b) { return a == b; }
 OUTSAMPLE_INLINE vmask greater(vint a, vint b) { return a > b; }
 OUTSAMPLE_INLINE vmask has_bit(vint a, int bit) { return (a & (1 << bit)) != 0; }
 OUTSAMPLE_INLINE vfloat select(vmask m, vfloat a, vfloat b) { return m ? a : b; }

@@ -98,15 +98,9 @@ OUTSAMPLE_INLINE void prepare_last_step(const Network& network, LastStep& last, 
     last = {d, outputs, stride, network.W_hi, weights, offset, jump, slope, root, kind, 0, 0, comparator, 1};
     // Every call comes through here: loops go through all entries rather than branch on signs, which cannot be
     // predicted.
-    // Whether there may be copies: answers that are alike have the same first weight.
-    float* first = jump;  // for the moment
-    for (int o = 0; o < outputs; ++o) first[o] = network.W_oh[o * d];
-    vmask alike{};
+    bool copies = false;  // perhaps: answers that are alike have the same first weight
     for (int o = 1; o < outputs; ++o)
-        for (int others = 0; others < o; others += lanes)
-            alike |= both(equal(load<vfloat>(first + others), broadcast(first[o])),
-                          greater(broadcast(o - others), lane_numbers()));
-    const bool copies = any(alike);
+        for (int other = 0; other < o; ++other) copies |= network.W_oh[o * d] == network.W_oh[other * d];
     for (int o = 0; o < outputs; ++o) {
         // A copy of an earlier answer never wins: ties go to the lower index.
         bool copy = false;

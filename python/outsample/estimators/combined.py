@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial, reduce
+from functools import partial
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -257,19 +257,18 @@ class Combined(Estimator):
         start = perf_counter()
         forward, parts = plan.prepared
         left = budget
-        priors: list[list[Estimate]] = []
-        samples: Sequence[Estimate | None] = [None] * len(models)
+        done: list[list[Estimate]] = [[] for _ in models]
+        priors: list[Estimate | None] = [None] * len(models)
+        samples: list[Estimate | None] = [None] * len(models)
         for part, minimum in parts:
             if left < minimum:
                 continue
             if part is self._sampler:
-                gains = {
-                    _gains(m.task, reduce(_both, own), left) for m, *own in zip(models, *priors, strict=True) if own
-                }
-                if len(gains) > 1:
-                    return super().estimate_many(models, budget, rng=source, threads=threads)
-                if gains == {False}:
+                gains = [_gains(m.task, prior, left) for m, prior in zip(models, priors, strict=True)]
+                if not any(gains):
                     continue
+                if not all(gains):
+                    return super().estimate_many(models, budget, rng=source, threads=threads)
             elif any(part.useful_budget(m, left) < left for m in models):
                 return super().estimate_many(models, budget, rng=source, threads=threads)
             # A copy, so that its children are the same for all parts: a network has one seed.
@@ -280,19 +279,20 @@ class Combined(Estimator):
                 n_children_spawned=source.n_children_spawned,
             )
             column = [_stated(part, e) for e in part.estimate_many(models, left, rng=seeds, threads=threads)]
+            for own, e in zip(done, column, strict=True):
+                own.append(e)
             if part is self._sampler:
-                samples = column
+                samples = list(column)
             else:
                 spent = {math.ceil(e.cost.multiply_adds / forward) for e in column}
                 if len(spent) > 1 or any(e.standard_error == 0.0 for e in column):
                     return super().estimate_many(models, budget, rng=source, threads=threads)
                 left -= spent.pop()
-                priors.append(column)
-        found = []
-        for i, sample in enumerate(samples):
-            own = [column[i] for column in priors]
-            done = own if sample is None else [*own, sample]
-            found.append(self._merged(models[i].task, done, reduce(_both, own) if own else None, sample))
+                priors = [e if prior is None else _both(prior, e) for prior, e in zip(priors, column, strict=True)]
+        found = [
+            self._merged(m.task, own, prior, sample)
+            for m, own, prior, sample in zip(models, done, priors, samples, strict=True)
+        ]
         source.spawn(len(models))  # as if they had been estimated one by one
         seconds = (perf_counter() - start) / len(models)
         isa = _core.active_isa()
